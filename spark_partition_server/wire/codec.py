@@ -1,0 +1,173 @@
+"""Messages to frames and frames to messages (PROTOCOL.md, section 6). The only reader of the preamble.
+
+Frame 0 is the preamble, frame 1 the fields, the rest is payload. ``encode`` and ``decode`` serve every kind; the
+functions below them do the same for the three kinds of the query plane without building a dataclass, because a call
+passes here four times. A property test holds the two against each other.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from dataclasses import MISSING
+from dataclasses import fields as dataclass_fields
+from operator import attrgetter
+from typing import Any
+
+import msgpack
+
+from ..errors import LocalProtocolError, RemoteProtocolError
+from .codes import Code
+from .messages import FIELDS_BYTES_MAX, FRAMES_MAX, KINDS, Frame, Kind, Member, Message, View
+
+__all__ = [
+    "MAGIC",
+    "PREAMBLE_BYTES",
+    "RUN_ID_BYTES",
+    "VERSION",
+    "VIEW_BYTES_MAX",
+    "decode",
+    "decode_fields",
+    "encode",
+    "members_of",
+    "preamble",
+    "read_preamble",
+    "view_of",
+]
+
+MAGIC = b"SPS"
+VERSION = 1
+RUN_ID_BYTES = 8
+PREAMBLE = struct.Struct("!3sBBBH8s")
+PREAMBLE_BYTES = PREAMBLE.size  # 16
+VIEW_BYTES_MAX = 16 * 1024 * 1024  # a hundred thousand members of 160 octets
+
+_ENCODED: dict[Kind, tuple[str, ...]] = {
+    kind: tuple(spec.name for spec in dataclass_fields(message) if spec.name != "payload")
+    for kind, message in KINDS.items()
+}
+_REQUIRED: dict[Kind, int] = {
+    # Trailing fields with a default may be absent (section 14).
+    kind: sum(
+        1
+        for spec in dataclass_fields(message)
+        if spec.name != "payload" and spec.default is MISSING and spec.default_factory is MISSING
+    )
+    for kind, message in KINDS.items()
+}
+_CARRIES_PAYLOAD = frozenset(kind for kind, message in KINDS.items() if "payload" in message.__slots__)
+
+
+def preamble(kind: Kind, run_id: bytes) -> bytes:
+    """The 16 octets that open every message of ``kind`` in this run."""
+    if len(run_id) != RUN_ID_BYTES:
+        raise LocalProtocolError(f"a run id has {RUN_ID_BYTES} octets, not {len(run_id)}")
+    return PREAMBLE.pack(MAGIC, VERSION, kind, 0, 0, run_id)
+
+
+def read_preamble(frame: Frame, run_id: bytes) -> Kind:
+    """The kind of a message, once its preamble has proved that it is meant for this run.
+
+    Raises:
+        RemoteProtocolError: with MALFORMED, VERSION, WRONG_RUN or UNKNOWN_KIND.
+    """
+    if len(frame) != PREAMBLE_BYTES:
+        raise RemoteProtocolError(f"a preamble has {PREAMBLE_BYTES} octets, not {len(frame)}", Code.MALFORMED)
+    magic, version, kind, _flags, _reserved, run = PREAMBLE.unpack(frame)
+    if magic != MAGIC:
+        raise RemoteProtocolError("this is not a message of this protocol", Code.MALFORMED)
+    if version != VERSION:
+        raise RemoteProtocolError(f"protocol version {version} is not {VERSION}", Code.VERSION)
+    if run != run_id:
+        raise RemoteProtocolError("the message belongs to another run", Code.WRONG_RUN)
+    try:
+        return Kind(kind)
+    except ValueError:
+        raise RemoteProtocolError(f"no message has kind {kind}", Code.UNKNOWN_KIND) from None
+
+
+def encode(message: Message, run_id: bytes) -> list[Frame]:
+    """The frames of a message.
+
+    Raises:
+        LocalProtocolError: the fields are over their limit together.
+    """
+    kind = message.kind
+    fields = msgpack.packb([getattr(message, name) for name in _ENCODED[kind]])
+    if len(fields) > FIELDS_BYTES_MAX:
+        raise LocalProtocolError(f"the fields of {kind.name} take {len(fields)} octets, over {FIELDS_BYTES_MAX}")
+    payload = message.payload if kind in _CARRIES_PAYLOAD else ()  # type: ignore[attr-defined]
+    return [preamble(kind, run_id), fields, *payload]
+
+
+def decode(frames: Sequence[Frame], run_id: bytes) -> Message:
+    """The message that frames hold.
+
+    Raises:
+        RemoteProtocolError: anything at all is wrong with them; its ``code`` says what to answer.
+    """
+    if not 2 <= len(frames) <= FRAMES_MAX:
+        raise RemoteProtocolError(f"{len(frames)} frames are not within 2..{FRAMES_MAX}", Code.MALFORMED)
+    kind = read_preamble(frames[0], run_id)
+    values = decode_fields(frames[1])
+    names = _ENCODED[kind]
+    if len(values) < _REQUIRED[kind]:
+        raise RemoteProtocolError(
+            f"{kind.name} has {len(values)} fields, {_REQUIRED[kind]} are required", Code.MALFORMED
+        )
+    arguments: dict[str, Any] = dict(zip(names, values, strict=False))  # later versions may append fields
+    if kind in _CARRIES_PAYLOAD:
+        arguments["payload"] = tuple(frames[2:])
+    elif len(frames) > 2:
+        raise RemoteProtocolError(f"{kind.name} carries no payload", Code.MALFORMED)
+    try:
+        return KINDS[kind](**arguments)
+    except LocalProtocolError as error:
+        raise RemoteProtocolError(str(error), Code.MALFORMED) from None
+
+
+def decode_fields(frame: Frame) -> list[Any]:
+    """The positional array of a fields frame.
+
+    Raises:
+        RemoteProtocolError: with MALFORMED: over the limit, not msgpack, or not an array.
+    """
+    if len(frame) > FIELDS_BYTES_MAX:
+        raise RemoteProtocolError(f"the fields take {len(frame)} octets, over {FIELDS_BYTES_MAX}", Code.MALFORMED)
+    try:
+        values = msgpack.unpackb(frame)
+    except Exception as error:  # noqa: BLE001 - msgpack raises six kinds of exception on foreign bytes
+        raise RemoteProtocolError(f"the fields are not msgpack: {error!r:.200}", Code.MALFORMED) from None
+    if type(values) is not list:
+        raise RemoteProtocolError(f"the fields are a {type(values).__name__}, not an array", Code.MALFORMED)
+    return values
+
+
+# ----------------------------------------------------------------------------------------------- views
+
+_MEMBER_FIELDS = ("rank", "incarnation", "attempt", "host", "port", "endpoint")
+_member_values = attrgetter(*_MEMBER_FIELDS)
+
+
+def view_of(number: int, size: int, members: Sequence[Member], meta: dict[str, Any]) -> View:
+    """The VIEW message that lists ``members``."""
+    return View(number, size, meta, (msgpack.packb([_member_values(member) for member in members]),))
+
+
+def members_of(view: View) -> tuple[Member, ...]:
+    """The members that a VIEW message lists.
+
+    Raises:
+        RemoteProtocolError: the list breaks the format, or names a rank twice or outside the view's size.
+    """
+    if len(view.payload) != 1 or len(view.payload[0]) > VIEW_BYTES_MAX:
+        raise RemoteProtocolError("a view carries one frame of members, within its limit", Code.MALFORMED)
+    try:
+        entries = msgpack.unpackb(view.payload[0])
+        members = tuple(Member(*entry[: len(_MEMBER_FIELDS)]) for entry in entries)
+    except Exception as error:  # noqa: BLE001 - as above, and wrong shapes besides
+        raise RemoteProtocolError(f"the members of a view are malformed: {error!r:.200}", Code.MALFORMED) from None
+    ranks = {member.rank for member in members}
+    if len(ranks) != len(members) or any(rank >= view.size for rank in ranks):
+        raise RemoteProtocolError("a view names a rank twice, or one beyond its size", Code.MALFORMED)
+    return members

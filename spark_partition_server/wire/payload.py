@@ -1,0 +1,201 @@
+"""User values to payload frames and back (PROTOCOL.md, section 9).
+
+A value is one msgpack frame. Arrays travel behind it as raw frames, one each, and are decoded without a copy. Plain
+msgpack types, numpy arrays and numpy scalars, and timezone-aware datetimes can be sent; a tuple arrives as a list.
+numpy is imported only when a value holds an array.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+import msgpack
+
+from ..errors import RemoteProtocolError
+from .codes import Code
+from .messages import FRAMES_MAX, Frame
+
+__all__ = ["ARRAY", "SCALAR", "decode_value", "encode_value", "size_of"]
+
+ARRAY = 1  # ext: [frame, dtype, shape, order]
+SCALAR = 2  # ext: [dtype, octets]
+ARRAYS_MAX = FRAMES_MAX - 3  # preamble, fields, the value itself
+DIMENSIONS_MAX = 32
+
+# Fixed-size values only: no objects (they would need pickle), no structures, no void.
+_DTYPE = re.compile(r"[<>|=](?:[biufc][1-9]\d{0,2}|[mM]8(?:\[\d{0,9}[a-zA-Z]{1,2}\])?|[SU]\d{1,9})")
+
+
+def encode_value(value: Any) -> list[Frame]:
+    """The frames of a value: one of msgpack, then one for each array in it.
+
+    Raises:
+        TypeError: something in the value cannot be sent; the text names its path and its type.
+    """
+    buffers: list[Frame] = []
+
+    def special(item: Any) -> Any:
+        return _special(item, buffers)
+
+    try:
+        return [msgpack.packb(value, default=special, datetime=True), *buffers]
+    except (TypeError, ValueError, OverflowError, RecursionError, UnicodeEncodeError) as error:
+        raise TypeError(_culprit(value, error)) from None
+
+
+def decode_value(frames: Sequence[Frame]) -> Any:
+    """The value that frames hold. Arrays are views of their frames: writable where the frame is.
+
+    Raises:
+        RemoteProtocolError: with MALFORMED: the frames break the format.
+        ImportError: the value holds an array, and numpy is not installed here.
+    """
+    if not frames:
+        raise RemoteProtocolError("a value has at least one frame", Code.MALFORMED)
+    first = frames[0]
+
+    def extension(code: int, data: bytes) -> Any:
+        return _extension(code, data, frames)
+
+    try:
+        return msgpack.unpackb(first, strict_map_key=False, timestamp=3, ext_hook=extension)
+    except TypeError:
+        pass  # an array as a map's key: once more, slowly, with keys made hashable
+    except (RemoteProtocolError, ImportError):
+        raise
+    except Exception as error:  # noqa: BLE001 - msgpack raises six kinds of exception on foreign bytes
+        raise RemoteProtocolError(f"the value is not msgpack: {error!r:.200}", Code.MALFORMED) from None
+    try:
+        return msgpack.unpackb(
+            first, strict_map_key=False, timestamp=3, ext_hook=extension, object_pairs_hook=_with_hashable_keys
+        )
+    except (RemoteProtocolError, ImportError):
+        raise
+    except Exception as error:  # noqa: BLE001
+        raise RemoteProtocolError(f"the value is not msgpack: {error!r:.200}", Code.MALFORMED) from None
+
+
+def size_of(frames: Sequence[Frame]) -> int:
+    """Octets of all frames together."""
+    return sum(map(len, frames))
+
+
+# -------------------------------------------------------------------------------------------- encoding
+
+
+def _special(item: Any, buffers: list[Frame]) -> Any:
+    """What msgpack has no type for. Called by the packer; a TypeError from here is given a path by the caller."""
+    numpy = sys.modules.get("numpy")  # a value can hold an array only where numpy is loaded
+    if numpy is not None:
+        if isinstance(item, numpy.ndarray):
+            return _array(item, buffers, numpy)
+        if isinstance(item, numpy.generic):
+            _check_dtype(item.dtype.str)
+            return msgpack.ExtType(SCALAR, msgpack.packb([item.dtype.str, item.tobytes()]))
+    raise TypeError(f"cannot send a {type(item).__module__}.{type(item).__qualname__}")
+
+
+def _array(array: Any, buffers: list[Frame], numpy: Any) -> msgpack.ExtType:
+    _check_dtype(array.dtype.str)
+    if len(buffers) >= ARRAYS_MAX:
+        raise TypeError(f"cannot send more than {ARRAYS_MAX} arrays in one value")
+    if array.ndim > DIMENSIONS_MAX:
+        raise TypeError(f"cannot send an array of {array.ndim} dimensions, more than {DIMENSIONS_MAX}")
+    order = "F" if array.flags.f_contiguous and not array.flags.c_contiguous else "C"
+    flat = array.T if order == "F" else numpy.ascontiguousarray(array)
+    buffers.append(memoryview(flat.reshape(-1).view(numpy.uint8)) if array.size else b"")
+    fields = [len(buffers), array.dtype.str, list(array.shape), order]
+    return msgpack.ExtType(ARRAY, msgpack.packb(fields))
+
+
+def _check_dtype(dtype: Any) -> str:
+    if type(dtype) is not str or not _DTYPE.fullmatch(dtype):
+        raise TypeError(f"cannot send arrays of dtype {dtype!r}")
+    return dtype
+
+
+def _culprit(value: Any, error: BaseException) -> str:
+    """The text of a TypeError that names the first thing in ``value`` that cannot be sent."""
+    found = _find(value, "value", 0)
+    return found or f"the value cannot be sent: {error}"
+
+
+def _find(value: Any, path: str, depth: int) -> str | None:
+    if depth > 500:
+        return f"{path} is nested too deeply, or refers to itself"
+    if isinstance(value, dict):
+        for key, item in value.items():
+            found = _find(key, f"{path} key {key!r:.60}", depth + 1) or _find(item, f"{path}[{key!r:.60}]", depth + 1)
+            if found:
+                return found
+        return None
+    if isinstance(value, (list, tuple)):
+        for index, item in enumerate(value):
+            found = _find(item, f"{path}[{index}]", depth + 1)
+            if found:
+                return found
+        return None
+    return _judge(value, path)
+
+
+def _judge(value: Any, path: str) -> str | None:
+    """Whether one value that is no container can be packed."""
+    name = f"{type(value).__module__}.{type(value).__qualname__}"
+    if isinstance(value, int) and not -(1 << 63) <= value < 1 << 64:
+        return f"{path} is an int of {value.bit_length()} bits; only 64-bit integers can be sent"
+    if isinstance(value, datetime) and value.tzinfo is None:
+        return f"{path} is a datetime without a time zone; give it one, for instance tzinfo=timezone.utc"
+    try:
+        msgpack.packb(value, default=lambda item: _special(item, []), datetime=True)
+    except TypeError as error:
+        detail = str(error)
+        return f"{path} is of type {name}, which cannot be sent" + ("" if name in detail else f" ({detail})")
+    except Exception as error:  # noqa: BLE001 - lone surrogates, octets over 4 GiB, ...
+        return f"{path} of type {name} cannot be sent: {error}"
+    return None
+
+
+# -------------------------------------------------------------------------------------------- decoding
+
+
+def _with_hashable_keys(pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:
+    return {_hashable(key): item for key, item in pairs}
+
+
+def _hashable(key: Any) -> Any:
+    return tuple(map(_hashable, key)) if isinstance(key, list) else key
+
+
+def _extension(code: int, data: bytes, frames: Sequence[Frame]) -> Any:
+    if code not in (ARRAY, SCALAR):
+        raise RemoteProtocolError(f"no value has extension type {code}", Code.MALFORMED)
+    try:
+        import numpy  # noqa: PLC0415 - only where an array has arrived
+    except ImportError as error:
+        raise ImportError("the value holds a numpy array, and numpy is not installed here") from error
+    try:
+        fields = msgpack.unpackb(data)
+        if code == SCALAR:
+            dtype, octets = fields
+            return numpy.frombuffer(octets, dtype=_check_dtype(dtype), count=1)[0]
+        return _view(numpy, frames, *fields)
+    except Exception as error:  # noqa: BLE001 - whatever foreign bytes provoke is one protocol error
+        raise RemoteProtocolError(f"malformed array: {error!r:.200}", Code.MALFORMED) from None
+
+
+def _view(numpy: Any, frames: Sequence[Frame], index: int, dtype: str, shape: list[int], order: str) -> Any:
+    if type(index) is not int or not 0 < index < len(frames):
+        raise ValueError(f"there is no frame {index!r}")
+    if order not in ("C", "F") or len(shape) > DIMENSIONS_MAX:
+        raise ValueError(f"order {order!r}, {len(shape)} dimensions")
+    if not all(type(length) is int and length >= 0 for length in shape):
+        raise ValueError("a length is not a natural number")
+    # ndarray checks that the frame is long enough; that it is not longer is ours to check
+    array = numpy.ndarray(tuple(shape), dtype=_check_dtype(dtype), buffer=frames[index], order=order)
+    if array.nbytes != len(frames[index]):
+        raise ValueError(f"the array takes {array.nbytes} octets, its frame has {len(frames[index])}")
+    return array
