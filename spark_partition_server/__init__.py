@@ -1,1 +1,57 @@
+"""Turn the partitions of a Spark RDD into live servers; query them in microseconds; get what they computed back.
 
+The names below are the public face, in the order in which a reader meets them; ``spark_partition_server.testing`` is
+for tests of your own servers.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from .client import Client, Partition, connect
+from .cluster import Cluster
+from .coordinator import Coordinator
+from .errors import *  # noqa: F403 - the whole tree is public
+from .errors import __all__ as _errors
+from .options import ClientOptions, ClusterOptions, ServerOptions
+from .partition_server import PartitionServer
+from .query_server import QueryServer, method
+from .utils import get_host, get_open_port
+from .version import __version__
+
+if TYPE_CHECKING:
+    from .flask_server import FlaskPartitionServer
+    from .thread_utils import ServerThread
+
+__all__ = [
+    "Client",
+    "ClientOptions",
+    "Cluster",
+    "ClusterOptions",
+    "Coordinator",
+    "FlaskPartitionServer",
+    "Partition",
+    "PartitionServer",
+    "QueryServer",
+    "ServerOptions",
+    "ServerThread",
+    "__version__",
+    "connect",
+    "get_host",
+    "get_open_port",
+    "method",
+    *_errors,  # noqa: PLE0604 - a list of strings
+]
+
+
+def __getattr__(name: str) -> Any:
+    """The two names that need the flask extra, loaded when they are asked for."""
+    if name == "FlaskPartitionServer":
+        from .flask_server import FlaskPartitionServer  # noqa: PLC0415
+
+        return FlaskPartitionServer
+    if name == "ServerThread":
+        from .thread_utils import ServerThread  # noqa: PLC0415
+
+        return ServerThread
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -315,15 +315,18 @@ class MissingDependency(ClusterError, ImportError):
 
     Attributes:
         module: the module that could not be imported.
+        python: the interpreter that the executors run.
     """
 
-    def __init__(self, module: str) -> None:
-        super().__init__(module)
+    def __init__(self, module: str, python: str = "") -> None:
+        super().__init__(module, python)
         self.module = module
+        self.python = python
 
     def __str__(self) -> str:
         return (
-            f"the Python of the executors cannot import {self.module!r}. Install spark-partition-server with "
+            f"the Python of the executors ({self.python or 'PYSPARK_PYTHON'}) cannot import {self.module!r}. Point "
+            "PYSPARK_PYTHON or spark.pyspark.python at one that can, install spark-partition-server with "
             "pyzmq and msgpack there, or ship an environment that has them (README, 'Running on a cluster': "
             "spark.archives with venv-pack, or a container image); --py-files cannot ship compiled packages"
         )

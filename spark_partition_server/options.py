@@ -65,6 +65,7 @@ class ClusterOptions:
         ports: inclusive range for the coordinator; default: any free port.
         start_timeout: seconds ``start()`` waits *without progress* (an executor, a task or a registration more).
         stop_timeout: seconds ``stop()`` gives the servers to leave before the Spark job is cancelled.
+        result_timeout: seconds ``stop()`` waits, once the servers have left, for what ``_build_result`` returns.
         heartbeat_interval: seconds between two heartbeats of a member.
         lease: seconds of silence after which a member is lost; at least three heartbeat intervals.
         init_attempts: failures of ``init_partition`` of one partition after which ``start()`` gives up.
@@ -76,6 +77,7 @@ class ClusterOptions:
     ports: PortRange | None = None
     start_timeout: float = 120.0
     stop_timeout: float = 10.0
+    result_timeout: float = 3600.0
     heartbeat_interval: float = 1.0
     lease: float = 15.0
     init_attempts: int = 2
@@ -87,6 +89,7 @@ class ClusterOptions:
             (
                 "start_timeout",
                 "stop_timeout",
+                "result_timeout",
                 "heartbeat_interval",
                 "lease",
                 "init_attempts",

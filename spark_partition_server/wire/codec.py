@@ -18,7 +18,7 @@ import msgpack
 
 from ..errors import LocalProtocolError, RemoteProtocolError
 from .codes import Code
-from .messages import FIELDS_BYTES_MAX, FRAMES_MAX, KINDS, Frame, Kind, Member, Message, View
+from .messages import FIELDS_BYTES_MAX, FRAMES_MAX, KINDS, METHOD_CHARS_MAX, U32, Frame, Kind, Member, Message, View
 
 __all__ = [
     "MAGIC",
@@ -32,6 +32,10 @@ __all__ = [
     "members_of",
     "preamble",
     "read_preamble",
+    "read_reply",
+    "read_request",
+    "reply_frames",
+    "request_frames",
     "view_of",
 ]
 
@@ -141,6 +145,62 @@ def decode_fields(frame: Frame) -> list[Any]:
     if type(values) is not list:
         raise RemoteProtocolError(f"the fields are a {type(values).__name__}, not an array", Code.MALFORMED)
     return values
+
+
+# ------------------------------------------------------------------------- the query plane, without ceremony
+
+Fields = tuple[int, str, int, int, int]  # call id, method, remaining ms, rank, incarnation
+
+
+def request_frames(opening: bytes, fields: Fields, payload: Sequence[Frame]) -> list[Frame]:
+    """A REQUEST's frames; ``opening`` is ``preamble(Kind.REQUEST, run_id)``. The caller vouches for the fields."""
+    return [opening, msgpack.packb(fields), *payload]
+
+
+def read_request(frames: Sequence[Frame], opening: bytes, run_id: bytes) -> Fields:
+    """The fields of a REQUEST.
+
+    Raises:
+        RemoteProtocolError: it is none, or not for this run, or malformed; ``code`` says what to answer.
+    """
+    if len(frames) < 3:
+        raise RemoteProtocolError(f"{len(frames)} frames are too few for a request", Code.MALFORMED)
+    if frames[0] != opening:
+        kind = read_preamble(frames[0], run_id)
+        if kind is not Kind.REQUEST:
+            raise RemoteProtocolError(f"a server takes no {kind.name}", Code.UNEXPECTED)
+    values = decode_fields(frames[1])
+    if len(values) > 5:  # a later version may append
+        del values[5:]
+    try:
+        call_id, method, remaining_ms, rank, incarnation = values
+    except ValueError:
+        raise RemoteProtocolError(f"REQUEST has {len(values)} fields, 5 are required", Code.MALFORMED) from None
+    if not (
+        type(call_id) is type(remaining_ms) is type(rank) is type(incarnation) is int
+        and type(method) is str
+        and call_id >= 0
+        and 0 <= remaining_ms <= U32
+        and 0 < len(method) <= METHOD_CHARS_MAX
+    ):
+        raise RemoteProtocolError("a field of REQUEST has the wrong type or breaks its limit", Code.MALFORMED)
+    return call_id, method, remaining_ms, rank, incarnation
+
+
+def reply_frames(opening: bytes, call_id: int, payload: Sequence[Frame]) -> list[Frame]:
+    """A REPLY's frames; ``opening`` is ``preamble(Kind.REPLY, run_id)``."""
+    return [opening, msgpack.packb((call_id,)), *payload]
+
+
+def read_reply(frames: Sequence[Frame], opening: bytes) -> int | None:
+    """The call id of a REPLY; None: it is none, or not a plain one, and ``decode`` is to look at it."""
+    if len(frames) < 3 or frames[0] != opening:
+        return None
+    values = decode_fields(frames[1])
+    if len(values) != 1 or type(values[0]) is not int:
+        return None
+    call_id: int = values[0]
+    return call_id
 
 
 # ----------------------------------------------------------------------------------------------- views

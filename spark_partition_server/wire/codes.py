@@ -33,6 +33,15 @@ class Code(IntEnum):
     JOB_FAILED = 19
     REPLY_TOO_LARGE = 20
     UNEXPECTED = 21
+    PORT_UNAVAILABLE = 22
+
+    @classmethod
+    def of(cls, number: int) -> Code:
+        """The code of that number; UNEXPECTED for an application's own (1000 and above) and for later ones."""
+        try:
+            return cls(number)
+        except ValueError:
+            return cls.UNEXPECTED
 
 
 class Meaning(NamedTuple):
@@ -66,4 +75,5 @@ CODES: dict[Code, Meaning] = {
     Code.JOB_FAILED: Meaning(True, False, "The Spark job that runs the servers has failed."),
     Code.REPLY_TOO_LARGE: Meaning(False, False, "The method ran, and its reply is over the server's limit."),
     Code.UNEXPECTED: Meaning(True, False, "A known message that the receiver does not take in its role or state."),
+    Code.PORT_UNAVAILABLE: Meaning(True, False, "No port could be bound on the executor; only in GOODBYE."),
 }

@@ -30,8 +30,12 @@ DIMENSIONS_MAX = 32
 _DTYPE = re.compile(r"[<>|=](?:[biufc][1-9]\d{0,2}|[mM]8(?:\[\d{0,9}[a-zA-Z]{1,2}\])?|[SU]\d{1,9})")
 
 
-def encode_value(value: Any) -> list[Frame]:
+def encode_value(value: Any, names: Sequence[str] = ()) -> list[Frame]:
     """The frames of a value: one of msgpack, then one for each array in it.
+
+    Args:
+        value: what to send.
+        names: what an error calls the items of ``value``, where it is a tuple of separate things.
 
     Raises:
         TypeError: something in the value cannot be sent; the text names its path and its type.
@@ -44,7 +48,7 @@ def encode_value(value: Any) -> list[Frame]:
     try:
         return [msgpack.packb(value, default=special, datetime=True), *buffers]
     except (TypeError, ValueError, OverflowError, RecursionError, UnicodeEncodeError) as error:
-        raise TypeError(_culprit(value, error)) from None
+        raise TypeError(_culprit(value, names, error)) from None
 
 
 def decode_value(frames: Sequence[Frame]) -> Any:
@@ -118,10 +122,11 @@ def _check_dtype(dtype: Any) -> str:
     return dtype
 
 
-def _culprit(value: Any, error: BaseException) -> str:
+def _culprit(value: Any, names: Sequence[str], error: BaseException) -> str:
     """The text of a TypeError that names the first thing in ``value`` that cannot be sent."""
-    found = _find(value, "value", 0)
-    return found or f"the value cannot be sent: {error}"
+    parts = zip(names, value, strict=True) if names else [("value", value)]
+    found = (_find(part, name, 0) for name, part in parts)
+    return next(filter(None, found), f"the value cannot be sent: {error}")
 
 
 def _find(value: Any, path: str, depth: int) -> str | None:

@@ -1,0 +1,120 @@
+"""Search the documentation of the Python standard library on an ad hoc cluster; `make demo` runs this.
+
+Spark reads the installed source files into an RDD of documents. Every partition of it becomes a search server with an
+index of its own. A client in another process, without Spark, asks all of them and merges their best hits. At the end
+Spark jobs ask the same question, to compare.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pyspark import RDD, SparkConf, SparkContext
+from search_client import best
+from search_documents import Document, Index, Statistics, library_files, read_documents
+
+from spark_partition_server import Cluster, QueryServer, method
+
+HERE = Path(__file__).resolve().parent
+PARTITIONS = 4
+QUESTIONS = ["parse command line arguments", "temporary directory that is removed", "compress and decompress data"]
+TIMED_QUESTION, CALLS, JOBS = QUESTIONS[0], 500, 20
+
+
+class SearchServer(QueryServer):
+    """Serves the documents of one partition to searches."""
+
+    def __init__(self, whole: Statistics) -> None:
+        super().__init__()
+        self.whole = whole
+
+    def init_partition(self, documents: Iterator[Document]) -> None:
+        """Build the index; this runs once, on the executor, before the partition counts as serving."""
+        self.index = Index(documents, self.whole)
+
+    @method(idempotent=True)
+    def search(self, query: str, k: int) -> list[list[Any]]:
+        """The best `k` documents of this partition: [score, name, summary] each."""
+        return self.index.search(query, k)
+
+
+def main() -> None:
+    """Run the whole demo."""
+    with start_spark() as sc:
+        documents = read_library(sc)
+        # One job counts words over all partitions, so that the servers' scores can be compared with each other.
+        whole = documents.mapPartitions(lambda part: [Statistics.of(part)]).reduce(Statistics.plus)
+        print(f"{whole.documents:,} documents in {documents.getNumPartitions()} partitions; starting their servers")
+        with Cluster(sc, documents, SearchServer(whole)) as cluster:
+            run_client(cluster.connection_file, *QUESTIONS)
+            calls = json.loads(run_client(cluster.connection_file, TIMED_QUESTION, f"--repeat={CALLS}", capture=True))
+        # Only now: while the servers run they hold every slot of this small Spark, and a job would wait for ever.
+        jobs = time_jobs(documents, whole)
+    print_table(calls, jobs)
+
+
+def start_spark() -> SparkContext:
+    """An embedded Spark with four slots, on the loopback interface and silent but for errors."""
+    os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
+    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)  # the executors run this very Python
+    conf = SparkConf().setMaster(f"local[{PARTITIONS}]").setAppName("search the standard library")
+    conf.set("spark.ui.enabled", "false").set("spark.ui.showConsoleProgress", "false")
+    conf.set("spark.driver.extraJavaOptions", f"-Dlog4j2.configurationFile={(HERE / 'log4j2.properties').as_uri()}")
+    # The executors import the modules that stand beside this file.
+    return SparkContext(conf=conf, pyFiles=[str(HERE / "search_documents.py")])
+
+
+def read_library(sc: SparkContext) -> RDD[Document]:
+    """The documents of the standard library as a cached RDD, mixed well: big modules would make some partitions big."""
+    return sc.parallelize(library_files(), 4 * PARTITIONS).flatMap(read_documents).repartition(PARTITIONS).cache()
+
+
+def run_client(*arguments: str | os.PathLike[str], capture: bool = False) -> str:
+    """Run search_client.py, a process without Spark; what it prints is shown, or returned where `capture`."""
+    command = [sys.executable, str(HERE / "search_client.py"), *arguments]
+    return subprocess.run(command, check=True, text=True, stdout=subprocess.PIPE if capture else None).stdout or ""
+
+
+def time_jobs(documents: RDD[Document], whole: Statistics) -> list[float]:
+    """How many seconds each of JOBS Spark jobs takes that search cached indexes, the same as the servers had."""
+    indexes = documents.mapPartitions(lambda part: [Index(part, whole)]).cache()
+
+    def search() -> list[list[Any]]:
+        return best(indexes.flatMap(lambda index: index.search(TIMED_QUESTION, 5)).collect(), 5)
+
+    for _ in range(3):  # the first builds and caches the indexes, the others warm up
+        search()
+    seconds = []
+    for _ in range(JOBS):
+        start = time.perf_counter()
+        search()
+        seconds.append(time.perf_counter() - start)
+    return seconds
+
+
+def percentile(seconds: list[float], percent: float) -> float:
+    """The smallest of `seconds` that is not exceeded by `percent` % of them."""
+    return sorted(seconds)[math.ceil(len(seconds) * percent / 100) - 1]
+
+
+def print_table(calls: list[float], jobs: list[float]) -> None:
+    """Compare the two ways to ask, in milliseconds."""
+    print(f"\nThe same question, {TIMED_QUESTION!r}, asked of all {PARTITIONS} partitions:\n")
+    print(f"{'':36}{'times':>6}{'p50':>12}{'p99':>12}")
+    for name, seconds in (("the cluster, by a client process", calls), ("a Spark job over cached indexes", jobs)):
+        p50, p99 = (f"{percentile(seconds, percent) * 1e3:.2f} ms" for percent in (50, 99))
+        print(f"{name:36}{len(seconds):6}{p50:>12}{p99:>12}")
+    ratios = [f"{percentile(jobs, percent) / percentile(calls, percent):.0f} x" for percent in (50, 99)]
+    print(f"{'the job takes longer by':42}{ratios[0]:>12}{ratios[1]:>12}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,397 @@
+"""``Cluster``: partition servers on the partitions of an RDD, from start to result RDD, on the driver."""
+
+from __future__ import annotations
+
+import atexit
+import copy
+import logging
+import os
+import threading
+import weakref
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from . import connection_file
+from .client import Client
+from .coordinator import Coordinator
+from .errors import (
+    ClusterClosed,
+    ClusterError,
+    CoordinatorLost,
+    InsufficientSlots,
+    InvalidCluster,
+    NotStarted,
+    PartitionInitError,
+    PortUnavailable,
+    StartTimeout,
+)
+from .net.clock import monotonic
+from .options import ClientOptions, ClusterOptions
+from .partition_server import PartitionServer
+from .progress import Progress
+from .query_server import idempotent_methods
+from .spark import job as spark_job
+from .spark.address import driver_host
+from .spark.job import Job
+from .spark.results import keep, run_keeping
+from .spark.slots import JOB_GROUP_PREFIX, read_slots
+from .wire.codes import Code
+
+__all__ = ["Cluster"]
+
+log = logging.getLogger("spark_partition_server.cluster")
+
+LOOK_EVERY = 0.25  # seconds between two looks at slots and tasks while starting
+CANCEL_TIMEOUT = 15.0  # seconds for Spark to end a cancelled job
+
+
+class Cluster:
+    """Partition servers on the partitions of an RDD or a DataFrame.
+
+    A context manager: ``with Cluster(sc, rdd, server) as cluster`` waits until every partition is served, and stops the
+    servers on the way out. A stopped cluster can be started again.
+
+    Args:
+        sc: the SparkContext.
+        rdd: an RDD, or a DataFrame; one server runs on each of its partitions.
+        partition_server: what to run; default: a ``FlaskPartitionServer`` without routes.
+        cache_result: keep what the servers return from ``_build_result``; see ``get_result_rdd``.
+        verbose: log at level INFO and draw a start-up bar on a terminal.
+        options: timeouts, addresses, ports.
+
+    Attributes:
+        coordinator: the coordinator of the running or last run; ``coordinator.hosts[i]`` is (host, port).
+        connection_file: path of the file that clients in other processes connect with; None while not running.
+    """
+
+    def __init__(
+        self,
+        sc: Any,
+        rdd: Any,
+        partition_server: PartitionServer | None = None,
+        cache_result: bool = False,
+        verbose: bool = True,
+        options: ClusterOptions | None = None,
+    ) -> None:
+        self.sc = sc
+        self.rdd = spark_job.as_rdd(rdd)
+        self.partition_server = _default_server() if partition_server is None else partition_server
+        if not isinstance(self.partition_server, PartitionServer):
+            raise InvalidCluster(f"a PartitionServer is wanted, not a {type(partition_server).__qualname__}")
+        self.cache_result = cache_result
+        self.verbose = verbose
+        self.options = options or ClusterOptions()
+        self.coordinator: Coordinator | None = None
+        self.connection_file: str | None = None
+        self._lock = threading.RLock()  # start and stop, from any thread
+        self._interrupted = threading.Event()  # stop() was called while start() waits
+        self._is_active = False
+        self._job: Job | None = None
+        self._result: Any = None
+        self._clients: weakref.WeakSet[Client] = weakref.WeakSet()
+        self._at_exit: Any = None
+
+    # ------------------------------------------------------------------------------------------ the life
+
+    def start(self, await_hosts: bool = True) -> None:
+        """Starts a server on every partition. A running cluster: nothing happens.
+
+        Args:
+            await_hosts: wait until every partition is served; False: return once the Spark job is submitted.
+
+        Raises:
+            InvalidCluster: the RDD has no partitions.
+            InsufficientSlots: more partitions than task slots; within a second.
+            NotSerializable: the server cannot be pickled.
+            ClusterClosed: ``stop()`` was called meanwhile.
+            PartitionInitError: ``init_partition`` raised on an executor.
+            StartTimeout: for ``options.start_timeout`` seconds nothing moved.
+            JobFailed, MissingDependency, PortUnavailable: as they say. Whatever is raised, everything is cleaned up.
+        """
+        with self._lock:
+            if self._is_active:
+                return
+            size = self.rdd.getNumPartitions()
+            if size == 0:
+                raise InvalidCluster("the RDD has no partitions, so there is nothing to serve; repartition it")
+            spark_job.check_serializable(self.partition_server)
+            self._interrupted.clear()
+            self._await_slots(size)
+            self._launch(size)
+            if await_hosts:
+                try:
+                    self._await_members(size)
+                except BaseException:
+                    self._tear_down(cancel=True)
+                    raise
+
+    def stop(self) -> None:
+        """Stops the servers, waits for their results, and removes everything. Twice is harmless.
+
+        Raises:
+            JobFailed: the servers' Spark job had failed, or did so now. Everything is removed all the same.
+        """
+        self._interrupted.set()
+        if self.coordinator is not None:
+            self.coordinator.notify()
+        with self._lock:
+            if not self._is_active:
+                return
+            failure = self._tear_down(cancel=False)
+        if failure is not None:
+            raise failure
+
+    def is_active(self) -> bool:
+        """Whether the cluster is running: started, and not stopped."""
+        return self._is_active
+
+    def __enter__(self) -> Any:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is None:
+            self.stop()
+            return
+        try:
+            self.stop()
+        except ClusterError as second:  # the first error is the one to tell
+            log.warning("stop after an error failed too error=%s", second)
+
+    # ------------------------------------------------------------------------------------------ the faces
+
+    def client(self, timeout: float | None = None, options: ClientOptions | None = None) -> Client:
+        """A client of this cluster, closed with it.
+
+        Args:
+            timeout: seconds a call may take when it does not say itself.
+            options: more than that.
+
+        Raises:
+            NotStarted: the cluster is not running.
+            JobFailed: the servers' Spark job has failed.
+        """
+        coordinator = self._running()
+        url = coordinator.get_url()
+        assert url is not None
+        given = options or (ClientOptions() if timeout is None else ClientOptions(timeout=timeout))
+        client = Client(url, coordinator.run_id, given, self._failure)
+        self._clients.add(client)
+        return client
+
+    def get_hosts(self) -> dict[int, tuple[str, int]] | None:
+        """Partition -> (host, port) of every server registered now; None before the first start. Live."""
+        return self.coordinator.hosts if self.coordinator is not None else None
+
+    def get_result_rdd(self) -> Any:
+        """What the servers returned from ``_build_result``, as an RDD with the same partitions.
+
+        Only with ``cache_result=True`` and after ``stop()``; otherwise None. The result never starts a server again: it
+        is held on the driver, or in the checkpoint directory if ``sc.setCheckpointDir`` was called (see
+        docs/results.md). A new start drops this object's reference to it.
+        """
+        return self._result
+
+    # ------------------------------------------------------------------------------------------- starting
+
+    def _launch(self, size: int) -> None:
+        group = JOB_GROUP_PREFIX + os.urandom(8).hex()
+        self._result = None
+        coordinator = Coordinator(
+            size,
+            self.verbose,
+            host=driver_host(self.sc, self.options.advertise_host),
+            options=self.options,
+            idempotent=idempotent_methods(self.partition_server),
+        )
+        coordinator.start()
+        url = coordinator.get_url()
+        assert url is not None
+        server = copy.copy(self.partition_server)  # the user's object stays as it was made
+        server.set_coordinator_url(url)
+        server.set_token(coordinator.token)
+        server.set_run(coordinator.run_id, group)
+        description = f"{size} partition servers: {type(server).__qualname__}"
+        self.coordinator = coordinator
+        self._job = Job(self.sc, group, description, lambda: self._act(server), self._job_ended)
+        self.connection_file = str(connection_file.write(connection_file.Connection(url, coordinator.run_id)))
+        self._is_active = True
+        self._at_exit = _stop_at_exit(self)
+        self._job.start()
+        log.info("started partitions=%d coordinator=%s", size, url)
+
+    def _act(self, server: PartitionServer) -> Any:
+        """The Spark action, in the job's thread."""
+        if self.cache_result:
+            return keep(run_keeping(self.rdd, server), self.options.result_bytes_max)
+        self.rdd.mapPartitionsWithIndex(server).foreachPartition(_exhaust)
+        return None
+
+    def _job_ended(self) -> None:
+        """In the job's thread."""
+        coordinator, failure = self.coordinator, self._failure()
+        if coordinator is None:
+            return
+        if failure is not None and self._is_active:
+            coordinator.fail(str(failure))
+        coordinator.notify()
+
+    def _await_slots(self, size: int) -> None:
+        """Raises at once where the slots are known to be too few; waits while executors still arrive."""
+        deadline = monotonic() + self.options.start_timeout
+        while True:
+            slots = read_slots(self.sc, spark_job.seconds_since_start(self.sc))
+            if slots.now - slots.held >= size or slots.without_limit:
+                return
+            if slots.available is not None:
+                if slots.available < size:
+                    raise InsufficientSlots(size, slots.available, slots.coming or 0, slots.how)
+                return  # the executors are on their way; their tasks wait for them
+            if monotonic() >= deadline:
+                why = f"the application has {slots.now} task slots, {slots.held} of them held by other servers"
+                raise StartTimeout((), range(size), self.options.start_timeout, why)
+            if self._interrupted.wait(LOOK_EVERY):
+                raise ClusterClosed("stop() was called while the cluster was starting")
+
+    def _await_members(self, size: int) -> None:
+        """Waits until every partition is served, for as long as something moves."""
+        coordinator, job = self._running(), self._job
+        assert job is not None
+        timeout = self.options.start_timeout
+        seen: tuple[int, int, int] | None = None
+        moved = monotonic()
+        with Progress(size, self.verbose) as progress:
+            while True:
+                coordinator.wait(lambda: bool(coordinator.full_cluster) or self._broken() is not None, LOOK_EVERY)
+                progress.update(len(coordinator.hosts))
+                if coordinator.full_cluster:
+                    return
+                broken = self._broken()
+                if broken is not None:
+                    raise broken
+                running = spark_job.tasks_running(self.sc, job.group)
+                state = (len(coordinator.hosts), running, len(coordinator.init_failures))
+                if state != seen:
+                    seen, moved = state, monotonic()
+                elif monotonic() - moved >= timeout:
+                    missing = set(range(size)) - set(coordinator.hosts)
+                    raise StartTimeout(set(coordinator.hosts), missing, timeout, _why(self.sc, running, size))
+
+    def _broken(self) -> ClusterError | None:
+        """Why the cluster will not be complete, if that is known."""
+        coordinator = self.coordinator
+        assert coordinator is not None
+        job = self._job
+        assert job is not None
+        if self._interrupted.is_set():
+            return ClusterClosed("stop() was called while the cluster was starting")
+        for failed in coordinator.init_failures:
+            failures = sum(1 for other in coordinator.init_failures if other.rank == failed.rank)
+            if failures < self.options.init_attempts and job.alive:
+                continue
+            if failed.code == Code.PORT_UNAVAILABLE:
+                ports = self.partition_server._ports() or (0, 0)
+                return PortUnavailable(failed.host, ports, failed.text)
+            return PartitionInitError(failed.rank, failed.attempt, failed.host, failed.text, failed.detail)
+        return self._failure()
+
+    # ------------------------------------------------------------------------------------------- stopping
+
+    def _tear_down(self, cancel: bool) -> ClusterError | None:
+        """Ends servers, job, coordinator, clients and file, whatever state they are in. Returns the job's failure."""
+        coordinator, job = self.coordinator, self._job
+        assert coordinator is not None
+        assert job is not None
+        failure = None if cancel else self._failure()
+        self._is_active = False
+        cancel = cancel or failure is not None or not coordinator.was_full
+        try:
+            self._end_job(coordinator, job, cancel)
+        finally:
+            coordinator.shutdown()
+            for client in list(self._clients):
+                client.close()
+            self._clients.clear()
+            if self.connection_file is not None:
+                connection_file.remove(Path(self.connection_file))
+                self.connection_file = None
+            if self._at_exit is not None:
+                atexit.unregister(self._at_exit)
+                self._at_exit = None
+        self._result = job.result
+        log.info("stopped")
+        return failure if cancel else self._failure()
+
+    def _end_job(self, coordinator: Coordinator, job: Job, cancel: bool) -> None:
+        options = self.options
+        coordinator.shutdown_hosts(grace=options.stop_timeout)
+        try:
+            left = coordinator.wait(lambda: not coordinator.hosts or not job.alive, options.stop_timeout)
+        except CoordinatorLost as lost:
+            log.error("stop without a coordinator error=%s", lost)
+            left = False
+        if left and not cancel:
+            # every server has left; what remains is the result, which may take its time
+            job.join(options.result_timeout if self.cache_result else options.stop_timeout)
+        elif cancel:
+            job.join(1.0)  # it has failed, or ends by itself as the servers leave
+        if job.alive:
+            hosts = dict(coordinator.hosts)
+            log.warning("cancelling the job: not left within %g s: %s", options.stop_timeout, hosts or "its result")
+            if not job.cancel(CANCEL_TIMEOUT):
+                log.error("the Spark job still runs %g s after it was cancelled", CANCEL_TIMEOUT)
+
+    # --------------------------------------------------------------------------------------------- helpers
+
+    def _running(self) -> Coordinator:
+        if not self._is_active or self.coordinator is None:
+            raise NotStarted("the cluster is not running: call start(), or use it in a with block")
+        return self.coordinator
+
+    def _failure(self) -> ClusterError | None:
+        """What has become of the job, if it is over before its time."""
+        return self._job.failure() if self._job is not None else None
+
+
+def _exhaust(elements: Any) -> None:
+    for _ in elements:
+        pass
+
+
+def _default_server() -> PartitionServer:
+    from .flask_server import FlaskPartitionServer  # noqa: PLC0415 - the original's default; flask is an extra
+
+    return FlaskPartitionServer()
+
+
+def _why(sc: Any, running: int, size: int) -> str:
+    """What is known about why partitions are missing."""
+    if running < size:
+        slots = read_slots(sc, spark_job.seconds_since_start(sc))
+        return (
+            f"Spark runs {running} of the {size} tasks on {slots.now} slots ({slots.held} held by partition servers): "
+            "other jobs may hold the rest, or executors cannot be had; see Spark's web page"
+        )
+    return (
+        "All their tasks run, so init_partition is still at work or the executors cannot reach the driver at the "
+        "coordinator's address (docs/deploying.md, 'Addresses'); raise start_timeout if it is the former"
+    )
+
+
+def _stop_at_exit(cluster: Cluster) -> Callable[[], None]:
+    """Registers a stop for the end of the interpreter that does not keep the cluster alive."""
+    found = weakref.ref(cluster)
+
+    def stop() -> None:
+        there = found()
+        if there is not None:
+            try:
+                there.stop()
+            except ClusterError as error:
+                log.warning("stop at exit error=%s", error)
+
+    return atexit.register(stop)

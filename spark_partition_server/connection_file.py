@@ -1,0 +1,76 @@
+"""The connection file: all a client in another process needs, readable by its owner only."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import stat
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from .errors import AuthenticationError, ClusterClosed
+from .wire.codec import RUN_ID_BYTES, VERSION
+
+__all__ = ["Connection", "read", "remove", "write"]
+
+
+@dataclass(frozen=True)
+class Connection:
+    """Where a cluster is.
+
+    Attributes:
+        coordinator: the coordinator's endpoint.
+        run_id: names the run in every message.
+    """
+
+    coordinator: str
+    run_id: bytes
+
+
+def write(connection: Connection) -> Path:
+    """Writes the file (mode 0600) into a new folder (mode 0700) and returns its path."""
+    folder = Path(tempfile.mkdtemp(prefix="spark-partition-server-"))
+    path = folder / "cluster.json"
+    fields = {"version": VERSION, "coordinator": connection.coordinator, "run_id": connection.run_id.hex()}
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        json.dump(fields, file)
+        file.write("\n")
+    return path
+
+
+def remove(path: Path) -> None:
+    """Removes what ``write`` has made. Twice is harmless."""
+    shutil.rmtree(path.parent, ignore_errors=True)
+
+
+def read(path: str | os.PathLike[str]) -> Connection:
+    """Reads a connection file.
+
+    Raises:
+        ClusterClosed: there is none: the cluster has stopped, or never started.
+        AuthenticationError: somebody else owns it, or others may read it, so it may not be what it seems.
+        ValueError: it is no connection file.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        raise ClusterClosed(f"there is no connection file {os.fspath(path)!r}: has the cluster stopped?") from None
+    with os.fdopen(descriptor) as file:
+        status = os.fstat(file.fileno())
+        if status.st_uid not in (os.getuid(), 0):
+            raise AuthenticationError(f"{os.fspath(path)!r} belongs to user {status.st_uid}, not to this one")
+        if stat.S_IMODE(status.st_mode) & 0o077:
+            raise AuthenticationError(f"{os.fspath(path)!r} can be read by others; it must have mode 0600")
+        text = file.read(65536)
+    try:
+        fields = json.loads(text)
+        run_id = bytes.fromhex(fields["run_id"])
+        coordinator = fields["coordinator"]
+        if fields["version"] != VERSION or len(run_id) != RUN_ID_BYTES or not isinstance(coordinator, str):
+            raise ValueError("a field is wrong")
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{os.fspath(path)!r} is no connection file of this version: {error}") from error
+    return Connection(coordinator, run_id)

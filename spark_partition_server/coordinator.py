@@ -1,0 +1,226 @@
+"""The coordinator: who serves which partition, on the driver. ``core.membership`` behind a ROUTER."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from .core.effects import Effect, InitFailed, Joined, Left, Lost, Refused
+from .core.membership import Membership
+from .errors import CoordinatorLost, NotStarted
+from .net.control import router
+from .net.endpoints import tcp_endpoint
+from .net.loop import Loop
+from .options import ClusterOptions
+from .wire.codec import RUN_ID_BYTES
+from .wire.codes import Code
+from .wire.messages import RANKS_MAX, Goodbye
+
+__all__ = ["Coordinator"]
+
+log = logging.getLogger("spark_partition_server.coordinator")
+
+TOKEN_BYTES = 32
+STOP_TIMEOUT = 5.0
+
+RegisterCallback = Callable[[dict[str, Any]], None]
+
+
+class Coordinator:
+    """Takes registrations of partition servers and tells everybody where they are.
+
+    Args:
+        await_partitions: how many partitions make a full cluster; None: not known.
+        verbose: log registrations at level INFO instead of DEBUG.
+        token: what a server must know to register; default: 32 random octets.
+        host: the address that executors and clients are told.
+        options: address to bind, ports, heartbeats.
+        idempotent: methods that clients may repeat.
+
+    Attributes:
+        hosts: partition -> (host, port) of everybody registered now. Live: it changes while the cluster does.
+        full_cluster: whether every awaited partition is registered; None where their number is not known.
+        run_id: names this run in every message.
+        token: as given or drawn.
+    """
+
+    def __init__(
+        self,
+        await_partitions: int | None = None,
+        verbose: bool = True,
+        token: bytes | None = None,
+        *,
+        host: str = "127.0.0.1",
+        options: ClusterOptions | None = None,
+        idempotent: list[str] | None = None,
+    ) -> None:
+        self.await_partitions = await_partitions
+        self.verbose = verbose
+        self.token = os.urandom(TOKEN_BYTES) if token is None else token
+        self.run_id = os.urandom(RUN_ID_BYTES)
+        self.hosts: dict[int, tuple[str, int]] = {}
+        self.full_cluster: bool | None = None if await_partitions is None else False
+        self.was_full = False  # at some time
+        self.register_callback: RegisterCallback | None = None
+        self.init_failures: list[Goodbye] = []
+        self._host = host
+        self._options = options or ClusterOptions()
+        self._idempotent = list(idempotent or ())
+        self._changed = threading.Condition()
+        self._port: int | None = None
+        self._loop: Loop | None = None
+        self._membership: Membership | None = None
+
+    # -------------------------------------------------------------------------------------------- life
+
+    def start(self) -> None:
+        """Binds the port and starts the thread. A second call changes nothing.
+
+        Raises:
+            PortUnavailable: no port of the range can be bound.
+        """
+        if self._loop is not None:
+            return
+        options = self._options
+        size = self.await_partitions or RANKS_MAX
+        context, bound, port = router(options.bind_host or self._host, options.ports, self.await_partitions or 64)
+        meta = {"idempotent": self._idempotent}
+        self._membership = Membership(size, self.token, options.heartbeat_interval, options.lease, meta)
+        name = "spark-partition-server-coordinator"
+        self._loop = Loop(name, context, bound, self._membership, self.run_id, self._perform)
+        self._port = port
+        self._loop.start()
+
+    def shutdown_host(self, ind: int, reason: str = "asked by the driver", grace: float = 1.0) -> None:
+        """Asks the server of one partition to leave. Nobody there: nothing happens."""
+        membership = self._started()
+        self._call(lambda now: membership.shutdown_rank(ind, reason, grace))
+
+    def shutdown_hosts(self, reason: str = "the cluster stops", grace: float = 1.0) -> None:
+        """Asks all servers to leave; nobody can register any more. Returns at once: see ``wait``."""
+        membership = self._started()
+        self._call(lambda now: membership.shutdown(reason, grace))
+
+    def shutdown(self) -> None:
+        """Ends the coordinator and gives its port back. Twice is harmless."""
+        if self._loop is not None and not self._loop.stop(STOP_TIMEOUT):
+            log.error("coordinator thread still runs after %g s", STOP_TIMEOUT)
+        self.hosts.clear()
+        self.full_cluster = None if self.await_partitions is None else False
+
+    stop = shutdown
+
+    def fail(self, text: str) -> None:
+        """The servers' Spark job has failed: clients that look for a server learn why there is none."""
+        membership = self._started()
+
+        def failed(now: float) -> list[Effect]:
+            membership.fail(text)
+            return []
+
+        self._call(failed)
+
+    # --------------------------------------------------------------------------------------- what is known
+
+    @property
+    def address(self) -> tuple[str, int] | None:
+        """The advertised (host, port); None before ``start``."""
+        return None if self._port is None else (self._host, self._port)
+
+    def get_url(self) -> str | None:
+        """The endpoint that servers and clients connect to; None before ``start``."""
+        return None if self._port is None else tcp_endpoint(self._host, self._port)
+
+    def set_register_callback(self, fn: RegisterCallback | None) -> None:
+        """Calls ``fn`` with a dict at every registration: ``partition_ind``, ``old_entry``, ``new_entry``,
+        ``full_cluster``. It runs in the coordinator's thread: it must not block."""
+        self.register_callback = fn
+
+    def print_hosts(self) -> None:
+        """Prints where every partition is served."""
+        for ind, (host, port) in sorted(self.hosts.items()):
+            print(f"{ind} - {host}:{port}")
+
+    def wait(self, predicate: Callable[[], bool], timeout: float) -> bool:
+        """Waits until ``predicate()`` holds, looking again at every change. Returns whether it does.
+
+        Args:
+            timeout: seconds.
+
+        Raises:
+            CoordinatorLost: the coordinator's thread has ended by itself.
+        """
+        with self._changed:
+            done = self._changed.wait_for(lambda: predicate() or self._failure() is not None, timeout)
+        if self._failure() is not None and not predicate():
+            raise CoordinatorLost(f"the coordinator's thread has ended: {self._failure()!r}") from self._failure()
+        return done
+
+    def notify(self) -> None:
+        """Makes everybody in ``wait`` look again."""
+        with self._changed:
+            self._changed.notify_all()
+
+    # --------------------------------------------------------------------------------------- in the thread
+
+    def _perform(self, effect: Effect) -> None:
+        if isinstance(effect, Joined):
+            self._joined(effect)
+        elif isinstance(effect, (Left, Lost)):
+            self.hosts.pop(effect.member.rank, None)
+            self.full_cluster = None if self.await_partitions is None else False
+            self._log_gone(effect)
+        elif isinstance(effect, InitFailed):
+            goodbye = effect.goodbye
+            log.warning("init failed partition=%d host=%s text=%s", goodbye.rank, goodbye.host, goodbye.text)
+            self.init_failures.append(goodbye)
+        elif isinstance(effect, Refused):
+            log.warning("refused code=%s text=%s", effect.code.name, effect.text)
+        self.notify()
+
+    def _joined(self, joined: Joined) -> None:
+        member, previous = joined.member, joined.previous
+        old_entry = (previous.host, previous.port) if previous else None
+        self.hosts[member.rank] = (member.host, member.port)
+        if self.await_partitions is not None:
+            self.full_cluster = len(self.hosts) == self.await_partitions
+            self.was_full = self.was_full or self.full_cluster
+        where = f"{member.host}:{member.port}"
+        self._log("joined partition=%d at=%s attempt=%d", member.rank, where, member.attempt)
+        if self.register_callback is not None:
+            self.register_callback(
+                {
+                    "partition_ind": member.rank,
+                    "old_entry": old_entry,
+                    "new_entry": (member.host, member.port),
+                    "full_cluster": self.full_cluster,
+                }
+            )
+
+    def _log_gone(self, gone: Left | Lost) -> None:
+        if isinstance(gone, Lost):
+            log.warning("lost partition=%d silent=%.1f", gone.member.rank, gone.silent)
+        elif gone.code is Code.OK:
+            self._log("left partition=%d", gone.member.rank)
+        else:
+            log.warning("left partition=%d code=%s text=%s", gone.member.rank, gone.code.name, gone.text)
+
+    def _log(self, text: str, *values: Any) -> None:
+        log.log(logging.INFO if self.verbose else logging.DEBUG, text, *values)
+
+    # --------------------------------------------------------------------------------------------- helpers
+
+    def _started(self) -> Membership:
+        if self._membership is None:
+            raise NotStarted("the coordinator was not started")
+        return self._membership
+
+    def _call(self, command: Callable[[float], list[Effect]]) -> None:
+        assert self._loop is not None
+        self._loop.call(command)
+
+    def _failure(self) -> BaseException | None:
+        return self._loop.failure if self._loop is not None else None

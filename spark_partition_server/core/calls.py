@@ -1,0 +1,76 @@
+"""A client's rules: who serves which partition, and what to do when a call fails.
+
+A call that certainly did not happen (*definite*) is tried again within its deadline, after another look at the view. A
+call that may have happened is tried again only if its method is declared idempotent.
+"""
+
+from __future__ import annotations
+
+from ..wire import codec
+from ..wire.codes import CODES, Code
+from ..wire.messages import Member, View
+
+__all__ = ["Calls"]
+
+FIRST_PAUSE = 0.02  # seconds; a server that Spark starts again takes 0.3 to 0.5 s
+LONGEST_PAUSE = 0.5
+MARGIN = 0.005  # a try with less time than this cannot end in a reply
+
+
+class Calls:
+    """The view a client acts on, and its decisions.
+
+    Attributes:
+        view_number: of the view adopted last; 0: none yet.
+        size: partitions of the cluster.
+        members: by rank.
+        idempotent: methods that may run twice.
+    """
+
+    __slots__ = ("idempotent", "members", "size", "view_number")
+
+    def __init__(self) -> None:
+        self.view_number = 0
+        self.size = 0
+        self.members: dict[int, Member] = {}
+        self.idempotent: frozenset[str] = frozenset()
+
+    def adopt(self, view: View) -> bool:
+        """Takes a view over, unless a later one is known. Returns whether it did.
+
+        Raises:
+            RemoteProtocolError: the view is malformed; nothing changes.
+        """
+        members = codec.members_of(view)
+        if view.number < self.view_number:
+            return False
+        names = view.meta.get("idempotent", ())
+        self.view_number = view.number
+        self.size = view.size
+        # an unchanged member stays the same object: connections are compared by identity on the hot path
+        old = self.members
+        self.members = {new.rank: old[new.rank] if old.get(new.rank) == new else new for new in members}
+        self.idempotent = frozenset(name for name in names if isinstance(name, str))
+        return True
+
+    def pause(
+        self, method: str, definite: bool, attempt: int, now: float, deadline: float, jitter: float
+    ) -> float | None:
+        """Seconds to wait before the next try of a call that failed, or None: tell the caller.
+
+        Args:
+            definite: the call certainly did not happen.
+            attempt: tries so far, at least 1.
+            jitter: a random number within 0..1, so that many clients do not come back at once.
+        """
+        assert attempt >= 1
+        assert 0 <= jitter <= 1
+        if not definite and method not in self.idempotent:
+            return None
+        pause = min(FIRST_PAUSE * 2 ** min(attempt - 1, 10), LONGEST_PAUSE) * (0.5 + jitter / 2)
+        return pause if now + pause + MARGIN < deadline else None
+
+    @staticmethod
+    def retryable(code: Code) -> bool:
+        """Whether another look at the view and another try can help after a refusal with ``code``."""
+        return CODES[code].retry

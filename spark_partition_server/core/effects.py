@@ -1,0 +1,88 @@
+"""What a machine may ask of the world. Frozen, compared with ``==`` in tests, performed in order by a driver."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..wire.codes import Code
+from ..wire.messages import Goodbye, Member, Message
+
+__all__ = ["Effect", "Ended", "InitFailed", "Joined", "Left", "Lost", "Refused", "Send", "ShutdownAsked", "Welcomed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Send a message. ``to`` is the sender key that ``receive`` was given; None: to the coordinator."""
+
+    to: bytes | None
+    message: Message
+
+
+# ------------------------------------------------------------------------------------ of the coordinator
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """A member serves its rank from now on; ``previous`` is who did before, if anybody."""
+
+    member: Member
+    previous: Member | None
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """A member said GOODBYE."""
+
+    member: Member
+    code: Code
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """A member was silent for longer than its lease."""
+
+    member: Member
+    silent: float
+
+
+@dataclass(frozen=True, slots=True)
+class InitFailed:
+    """A server could not initialise its partition and never became a member."""
+
+    goodbye: Goodbye
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """Somebody was refused; for the log."""
+
+    code: Code
+    text: str
+
+
+# ------------------------------------------------------------------------------------------ of a member
+
+
+@dataclass(frozen=True, slots=True)
+class Welcomed:
+    """The coordinator accepted this member."""
+
+
+@dataclass(frozen=True, slots=True)
+class ShutdownAsked:
+    """Stop serving within ``grace`` seconds."""
+
+    reason: str
+    grace: float
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """The session is over; the server must end. ``code`` is OK after our own GOODBYE."""
+
+    code: Code
+    text: str
+
+
+Effect = Send | Joined | Left | Lost | InitFailed | Refused | Welcomed | ShutdownAsked | Ended

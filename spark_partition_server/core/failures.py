@@ -1,0 +1,72 @@
+"""What a refusal or an error message means to a caller: the exception it becomes."""
+
+from __future__ import annotations
+
+from ..errors import (
+    AuthenticationError,
+    CallError,
+    CallTimeout,
+    ClusterClosed,
+    HandlerError,
+    InvalidArguments,
+    JobFailed,
+    MessageTooLarge,
+    MethodNotFound,
+    Overloaded,
+    RemoteProtocolError,
+    SparkPartitionServerError,
+    Unavailable,
+    VersionMismatch,
+)
+from ..wire import codec
+from ..wire.codes import CODES, Code
+from ..wire.messages import Error, Refuse
+
+__all__ = ["call_error", "refusal"]
+
+_CLASSES: dict[Code, type[CallError]] = {
+    Code.TIMEOUT: CallTimeout,
+    Code.WRONG_MEMBER: Unavailable,
+    Code.UNAVAILABLE: Unavailable,
+    Code.UNIMPLEMENTED: MethodNotFound,
+    Code.INVALID_ARGUMENT: InvalidArguments,
+    Code.OVERLOADED: Overloaded,
+    Code.TOO_LARGE: MessageTooLarge,
+    Code.REPLY_TOO_LARGE: MessageTooLarge,
+}
+
+
+def call_error(error: Error, rank: int, method: str, endpoint: str) -> CallError:
+    """The exception for an ERROR that answers a call."""
+    code = Code.of(error.code)
+    definite = CODES[code].definite if code is not Code.UNEXPECTED else False
+    if code is Code.HANDLER:
+        return HandlerError(
+            f"raised {error.remote_type}: {error.text}",
+            remote_type=error.remote_type,
+            remote_message=error.text,
+            remote_traceback=error.detail,
+            rank=rank,
+            method=method,
+            endpoint=endpoint,
+            code=error.code,
+            definite=definite,
+        )
+    made = _CLASSES.get(code, CallError)
+    return made(error.text, rank=rank, method=method, endpoint=endpoint, code=error.code, definite=definite)
+
+
+def refusal(refuse: Refuse, endpoint: str) -> SparkPartitionServerError:
+    """The exception for a REFUSE of the coordinator or of a server."""
+    code = Code.of(refuse.code)
+    if code is Code.CLOSED:
+        return ClusterClosed(f"the cluster at {endpoint} is over: {refuse.text}")
+    if code is Code.WRONG_RUN:
+        return ClusterClosed(f"{endpoint} belongs to another run of a cluster by now; connect with its new file")
+    if code is Code.JOB_FAILED:
+        return JobFailed(refuse.text)
+    if code is Code.VERSION:
+        return VersionMismatch(codec.VERSION, refuse.text)
+    if code is Code.BAD_TOKEN:
+        return AuthenticationError(f"{endpoint} refused our credentials: {refuse.text}")
+    return RemoteProtocolError(f"{endpoint} refused a message ({code.name}): {refuse.text}", code)

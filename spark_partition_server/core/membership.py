@@ -1,0 +1,238 @@
+"""The coordinator's rules: who serves which rank, since when, and what everybody is told (PROTOCOL.md, section 8).
+
+At most one incarnation of a rank is a member. A greater incarnation takes the rank over and the older one is told that
+it is stale; a smaller one is refused, for ever. Every change raises the number of the view.
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+from ..errors import RemoteProtocolError
+from ..wire import codec
+from ..wire.codes import Code
+from ..wire.messages import (
+    Goodbye,
+    Heartbeat,
+    Hello,
+    Lookup,
+    Member,
+    Message,
+    Refuse,
+    Shutdown,
+    View,
+    Welcome,
+)
+from .effects import Effect, InitFailed, Joined, Left, Lost, Refused, Send
+from .lease import Lease, oversleep
+
+__all__ = ["Membership", "MembershipState"]
+
+OVERSLEEP_TOLERANCE = 0.5  # a loop that wakes half a second late was not running; less is ordinary scheduling
+
+
+class MembershipState(Enum):
+    """The life of a run: OPEN -> STOPPING, or OPEN -> FAILED -> STOPPING."""
+
+    OPEN = "open"
+    FAILED = "failed"
+    STOPPING = "stopping"
+
+
+@dataclass(slots=True)
+class _Entry:
+    member: Member
+    sender: bytes
+    lease: Lease
+
+
+class Membership:
+    """Who is a member of which view.
+
+    Args:
+        size: partitions of the run.
+        token: what a HELLO must carry.
+        heartbeat_interval: seconds between two heartbeats of a member.
+        lease: seconds of silence after which a member is lost.
+        meta: told to everybody with each view.
+    """
+
+    def __init__(
+        self, size: int, token: bytes, heartbeat_interval: float, lease: float, meta: dict[str, Any] | None = None
+    ) -> None:
+        self.size = size
+        self.state = MembershipState.OPEN
+        self.view_number = 0
+        self.meta = dict(meta or {})
+        self._token = token
+        self._interval = heartbeat_interval
+        self._lease = lease
+        self._entries: dict[int, _Entry] = {}
+        self._highest: dict[int, int] = {}  # the greatest incarnation ever a member of a rank
+        self._ending = Refuse(Code.CLOSED, "the cluster is stopping")
+        self._shutdown = Shutdown("", 0)
+        self._due: float | None = None
+        self._handlers: dict[type[Message], Callable[[Any, bytes, float], list[Effect]]] = {
+            Hello: self._hello,
+            Heartbeat: self._heartbeat,
+            Goodbye: self._goodbye,
+            Lookup: self._lookup,
+        }
+
+    # ---------------------------------------------------------------------------------- what can be asked
+
+    @property
+    def members(self) -> dict[int, Member]:
+        """The members by rank, ascending."""
+        return {rank: self._entries[rank].member for rank in sorted(self._entries)}
+
+    @property
+    def complete(self) -> bool:
+        """Whether every rank has a member."""
+        return len(self._entries) == self.size
+
+    @property
+    def deadline(self) -> float | None:
+        """When ``tick`` is wanted next."""
+        self._due = min((entry.lease.deadline for entry in self._entries.values()), default=None)
+        return self._due
+
+    def view(self) -> View:
+        """The current view as a message."""
+        return codec.view_of(self.view_number, self.size, list(self.members.values()), self.meta)
+
+    def check(self) -> None:
+        """Asserts every invariant."""
+        for rank, entry in self._entries.items():
+            assert entry.member.rank == rank < self.size
+            assert entry.member.incarnation == self._highest[rank], "a stale incarnation is a member"
+        assert self.view_number >= len(self._highest) or not self._highest
+        assert len({entry.sender for entry in self._entries.values()}) == len(self._entries), "one sender, two ranks"
+
+    # ------------------------------------------------------------------------------------- what can happen
+
+    def receive(self, message: Message, sender: bytes, now: float) -> list[Effect]:
+        """A message arrived from the connection that ``sender`` names."""
+        handler = self._handlers.get(type(message))
+        if handler is None:
+            return self._refuse(sender, Code.UNEXPECTED, f"a coordinator takes no {message.kind.name}")
+        return handler(message, sender, now)
+
+    def malformed(self, error: RemoteProtocolError, sender: bytes) -> list[Effect]:
+        """Something arrived that is no message. A stranger gets silence, somebody who tried gets the reason."""
+        code = Code.of(error.code)
+        if code in (Code.VERSION, Code.WRONG_RUN, Code.UNKNOWN_KIND):
+            return self._refuse(sender, code, str(error))
+        return [Refused(code, str(error))]
+
+    def tick(self, now: float) -> list[Effect]:
+        """Time has passed: members whose lease is over are lost."""
+        slept = oversleep(self._due, now, OVERSLEEP_TOLERANCE)
+        effects: list[Effect] = []
+        for rank, entry in sorted(self._entries.items()):
+            entry.lease.forgive(slept)
+            if now >= entry.lease.deadline:
+                effects.append(Lost(entry.member, entry.lease.silent(now)))
+                self._remove(rank)
+        return effects
+
+    def shutdown(self, reason: str, grace: float) -> list[Effect]:
+        """Our side wants every member to leave; nobody joins any more."""
+        self.state = MembershipState.STOPPING
+        self._ending = Refuse(Code.CLOSED, reason)
+        self._shutdown = Shutdown(reason, int(grace * 1000))
+        return [Send(entry.sender, self._shutdown) for _, entry in sorted(self._entries.items())]
+
+    def shutdown_rank(self, rank: int, reason: str, grace: float) -> list[Effect]:
+        """Our side wants one member to leave."""
+        entry = self._entries.get(rank)
+        return [Send(entry.sender, Shutdown(reason, int(grace * 1000)))] if entry else []
+
+    def fail(self, text: str) -> None:
+        """The Spark job is over before its time: lookups are answered with the reason."""
+        if self.state is MembershipState.OPEN:
+            self.state = MembershipState.FAILED
+            self._ending = Refuse(Code.JOB_FAILED, text[:4000])
+
+    # -------------------------------------------------------------------------------------------- messages
+
+    def _hello(self, hello: Hello, sender: bytes, now: float) -> list[Effect]:
+        if not hmac.compare_digest(hello.token, self._token):
+            return self._refuse(sender, Code.BAD_TOKEN, f"partition {hello.rank} sent a wrong token")
+        if not hello.version_min <= codec.VERSION <= hello.version_max:
+            text = f"the coordinator speaks version {codec.VERSION}, not {hello.version_min}..{hello.version_max}"
+            return self._refuse(sender, Code.VERSION, text)
+        if self.state is not MembershipState.OPEN:
+            return [Send(sender, self._ending)]
+        if hello.rank >= self.size:
+            return self._refuse(sender, Code.INVALID_ARGUMENT, f"rank {hello.rank} of {self.size}")
+        highest = self._highest.get(hello.rank, -1)
+        if hello.incarnation < highest:
+            text = f"incarnation {hello.incarnation} of partition {hello.rank} came after {highest}"
+            return self._refuse(sender, Code.STALE, text)
+        return self._admit(hello, sender, now)
+
+    def _admit(self, hello: Hello, sender: bytes, now: float) -> list[Effect]:
+        member = Member(hello.rank, hello.incarnation, hello.attempt, hello.host, hello.port, hello.endpoint)
+        effects: list[Effect] = []
+        old = self._entries.get(hello.rank)
+        previous = old.member if old else None
+        if old is not None and old.member.incarnation < hello.incarnation:
+            text = f"incarnation {hello.incarnation} of partition {hello.rank} has taken over"
+            effects += self._refuse(old.sender, Code.STALE, text)
+        for rank, entry in list(self._entries.items()):  # one connection serves one rank
+            if entry.sender == sender and rank != hello.rank:
+                effects.append(Left(entry.member, Code.OK, "its connection now serves another rank"))
+                self._remove(rank)
+        self._entries[hello.rank] = _Entry(member, sender, Lease(self._lease, now))
+        self._highest[hello.rank] = hello.incarnation
+        if previous != member:
+            self.view_number += 1
+            effects.append(Joined(member, previous))
+        interval_ms, lease_ms = int(self._interval * 1000), int(self._lease * 1000)
+        return [*effects, Send(sender, Welcome(self.view_number, interval_ms, lease_ms))]
+
+    def _heartbeat(self, heartbeat: Heartbeat, sender: bytes, now: float) -> list[Effect]:
+        if heartbeat.incarnation < self._highest.get(heartbeat.rank, -1):
+            text = f"incarnation {heartbeat.incarnation} of partition {heartbeat.rank} is over"
+            return self._refuse(sender, Code.STALE, text)
+        entry = self._entries.get(heartbeat.rank)
+        if entry is None or entry.sender != sender or entry.member.incarnation != heartbeat.incarnation:
+            if self.state is not MembershipState.OPEN:
+                return [Send(sender, self._ending)]
+            return [Send(sender, Refuse(Code.NOT_MEMBER, "say HELLO"))]
+        entry.lease.renew(now)
+        if self.state is MembershipState.STOPPING:  # the first SHUTDOWN may have been lost with a connection
+            return [Send(sender, self._shutdown)]
+        return [Send(sender, heartbeat)]
+
+    def _goodbye(self, goodbye: Goodbye, sender: bytes, now: float) -> list[Effect]:
+        if not hmac.compare_digest(goodbye.token, self._token):
+            return self._refuse(sender, Code.BAD_TOKEN, f"partition {goodbye.rank} said goodbye with a wrong token")
+        effects: list[Effect] = []
+        entry = self._entries.get(goodbye.rank)
+        if entry is not None and entry.member.incarnation == goodbye.incarnation:
+            self._remove(goodbye.rank)
+            effects.append(Left(entry.member, Code.of(goodbye.code), goodbye.text))
+        if goodbye.code in (Code.INIT_FAILED, Code.PORT_UNAVAILABLE):
+            effects.append(InitFailed(goodbye))
+        return effects
+
+    def _lookup(self, lookup: Lookup, sender: bytes, now: float) -> list[Effect]:
+        if self.state is not MembershipState.OPEN:
+            return [Send(sender, self._ending)]
+        return [Send(sender, self.view())]
+
+    # --------------------------------------------------------------------------------------------- helpers
+
+    def _refuse(self, sender: bytes, code: Code, text: str) -> list[Effect]:
+        return [Refused(code, text), Send(sender, Refuse(code, text))]
+
+    def _remove(self, rank: int) -> None:
+        entry = self._entries.pop(rank)
+        self._highest[rank] = max(self._highest[rank], entry.member.incarnation)
+        self.view_number += 1

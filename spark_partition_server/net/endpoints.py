@@ -1,0 +1,136 @@
+"""Addresses: binding so that a port stays ours, and what to tell others.
+
+A port is never picked, closed and bound again: between the two somebody else may take it.
+"""
+
+from __future__ import annotations
+
+import errno
+import ipaddress
+import os
+import socket
+import stat
+from pathlib import Path
+
+from ..errors import PortUnavailable
+
+__all__ = [
+    "address_towards",
+    "bind_tcp",
+    "bind_unix",
+    "get_host",
+    "get_open_port",
+    "is_loopback",
+    "is_wildcard",
+    "parse",
+    "tcp_endpoint",
+]
+
+BACKLOG = 4096  # a whole cluster may connect at once; the default of 100 costs it SYN retries of a second
+ANY_PORT = (0, 0)
+
+
+def bind_tcp(host: str, ports: tuple[int, int] | None = None) -> socket.socket:
+    """A listening TCP socket on the first free port of an inclusive range, or on any free port.
+
+    Raises:
+        PortUnavailable: every port of the range is taken, or the address is not one of this host's.
+    """
+    first, last = ports or ANY_PORT
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    reason: OSError | None = None
+    for port in range(first, last + 1):
+        listening = socket.socket(family, socket.SOCK_STREAM)
+        try:
+            # a port in TIME_WAIT after an earlier run may be bound again; one that is listened on may not
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listening.bind((host, port))
+            listening.listen(BACKLOG)
+        except OSError as error:
+            listening.close()
+            reason = error
+            if error.errno not in (errno.EADDRINUSE, errno.EACCES):
+                break
+        else:
+            return listening
+    raise PortUnavailable(host, (first, last), str(reason)) from reason
+
+
+def bind_unix(path: str | Path) -> socket.socket:
+    """A listening Unix socket, in a folder that only its owner may enter.
+
+    Raises:
+        PortUnavailable: the path exists, is too long, or others can reach it.
+    """
+    folder = os.stat(os.path.dirname(path) or ".")
+    if stat.S_IMODE(folder.st_mode) & 0o077:
+        raise PortUnavailable(str(path), ANY_PORT, "the folder of a Unix socket must have mode 0700")
+    listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        listening.bind(os.fspath(path))
+        listening.listen(BACKLOG)
+    except OSError as error:
+        listening.close()
+        raise PortUnavailable(str(path), ANY_PORT, str(error)) from error
+    return listening
+
+
+def tcp_endpoint(host: str, port: int) -> str:
+    """``tcp://host:port``, with brackets around an IPv6 address."""
+    return f"tcp://[{host}]:{port}" if ":" in host else f"tcp://{host}:{port}"
+
+
+def parse(endpoint: str) -> tuple[socket.AddressFamily, tuple[str, int] | str]:
+    """The family and the address of ``tcp://host:port`` or ``ipc://path``.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    scheme, _, rest = endpoint.partition("://")
+    if scheme == "ipc" and rest:
+        return socket.AF_UNIX, rest
+    host, _, port = rest.rpartition(":")
+    if scheme != "tcp" or not host or not port.isdecimal():
+        raise ValueError(f"{endpoint!r} is neither tcp://host:port nor ipc://path")
+    if host.startswith("[") and host.endswith("]"):
+        return socket.AF_INET6, (host[1:-1], int(port))
+    return socket.AF_INET, (host, int(port))
+
+
+def address_towards(host: str) -> str | None:
+    """This host's address on the route to ``host``, as the routing table says; nothing is sent. None: no route."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, 9, type=socket.SOCK_DGRAM)[0]
+        with socket.socket(family, kind, protocol) as probe:
+            probe.connect(address)
+            name: str = probe.getsockname()[0]
+            return name
+    except OSError:
+        return None
+
+
+def is_wildcard(host: str) -> bool:
+    """Whether ``host`` means every address, which is nothing to tell others."""
+    return host in ("", "*", "0.0.0.0", "::", "[::]")
+
+
+def is_loopback(host: str) -> bool:
+    """Whether ``host`` is reached from this machine only."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def get_host() -> str:
+    """The fully qualified name of this host."""
+    return socket.getfqdn()
+
+
+def get_open_port() -> int:
+    """A port that is free now. Somebody else may take it before it is bound: prefer binding port 0."""
+    with bind_tcp("") as probe:
+        port: int = probe.getsockname()[1]
+        return port

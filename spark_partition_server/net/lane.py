@@ -1,0 +1,191 @@
+"""The direct lane, client side: one blocking connection, used in the caller's own thread.
+
+Send, receive, return: no thread in between. Deadlines are kept by the kernel's own socket timeouts, which cost a system
+call only when they change.
+"""
+
+from __future__ import annotations
+
+import math
+import socket
+import struct
+from collections.abc import Sequence
+
+from ..errors import RemoteProtocolError
+from ..wire.messages import FRAMES_MAX, Frame
+from ..wire.zmtp import Engine, Frames, Limits, encode, encode_vector
+from .clock import monotonic
+from .endpoints import parse
+
+__all__ = ["Lane"]
+
+READ_BYTES = 64 * 1024
+SMALL_BYTES = 32 * 1024
+SHORTEST_TIMEOUT = 0.0005  # the kernel takes 0 for "for ever"
+_TIMEVAL = struct.Struct("@ll")
+
+
+class Lane:
+    """A connection to a server's direct lane, or to a coordinator's ROUTER.
+
+    Making one connects and shakes hands.
+
+    Args:
+        endpoint: ``tcp://host:port`` or ``ipc://path``.
+        deadline: by which that must be done (``monotonic``).
+        message_bytes_max: the largest message accepted.
+
+    Raises:
+        TimeoutError: not done by the deadline.
+        OSError: refused, unreachable, closed by the other side.
+        RemoteProtocolError: the other side does not speak the protocol.
+    """
+
+    __slots__ = ("__weakref__", "_armed", "_engine", "_socket", "endpoint", "used")
+
+    def __init__(self, endpoint: str, deadline: float, message_bytes_max: int) -> None:
+        self.endpoint = endpoint
+        self.used = 0.0  # when it was used last; its owner keeps this
+        self._armed = 0.0
+        self._engine = Engine(b"DEALER", Limits(message_bytes_max, FRAMES_MAX))
+        family, address = parse(endpoint)
+        self._socket = self._connect(family, address, deadline)
+        try:
+            self._handshake(deadline)
+            self._socket.settimeout(None)  # from here on the kernel's timeouts, see arm()
+        except BaseException:
+            self._socket.close()
+            raise
+
+    def arm(self, timeout: float) -> None:
+        """Sets how long one system call may wait, if that differs from before."""
+        if timeout != self._armed:
+            fraction, seconds = math.modf(max(timeout, SHORTEST_TIMEOUT))
+            packed = _TIMEVAL.pack(int(seconds), int(fraction * 1e6))
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, packed)
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, packed)
+            self._armed = timeout
+
+    def send(self, frames: Sequence[Frame], deadline: float) -> None:
+        """Sends one message.
+
+        Raises:
+            TimeoutError, OSError: the message did not leave whole, so the other side cannot act on it. The lane is
+                of no further use.
+        """
+        if sum(map(len, frames)) <= SMALL_BYTES:
+            octets = encode(frames)
+            try:
+                if self._socket.send(octets) == len(octets):
+                    return
+            except BlockingIOError:
+                raise TimeoutError("the other side does not read") from None
+            raise ConnectionAbortedError("a small message left in part only")
+        self._send_large(encode_vector(frames), deadline)
+
+    def receive(self, deadline: float) -> list[Frames]:
+        """Waits for messages; returns at least one.
+
+        Raises:
+            TimeoutError: none came by the deadline. The lane can be used on.
+            OSError: the connection is lost.
+            RemoteProtocolError: the other side broke the protocol.
+        """
+        engine = self._engine
+        while True:
+            room = engine.room()
+            try:
+                if room is None:
+                    data = self._socket.recv(READ_BYTES)
+                    count = len(data)
+                    messages = engine.receive(data) if count else []
+                else:
+                    count = self._socket.recv_into(room)
+                    messages = engine.filled(count) if count else []
+            except BlockingIOError:
+                count, messages = -1, []
+            if messages:
+                return messages
+            if count == 0:
+                raise ConnectionResetError("the other side closed the connection")
+            output = engine.output()
+            if output:
+                self._socket.sendall(output)
+            remaining = deadline - monotonic()
+            if remaining <= 0:
+                raise TimeoutError("no answer by the deadline")
+            self.arm(remaining)
+
+    def lost(self) -> bool:
+        """Whether the other side has closed the connection, as far as this host knows."""
+        try:
+            return not self._socket.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
+
+    def close(self) -> None:
+        """Closes the connection. Twice is harmless."""
+        self._socket.close()
+
+    # --------------------------------------------------------------------------------------------- helpers
+
+    @staticmethod
+    def _connect(
+        family: socket.AddressFamily, address: tuple[str, int] | str, deadline: float
+    ) -> socket.socket:
+        timeout = deadline - monotonic()
+        if timeout <= 0:
+            raise TimeoutError("no time left to connect")
+        if family != socket.AF_UNIX:
+            assert isinstance(address, tuple)
+            connected = socket.create_connection(address, timeout)
+            connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            connected.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            return connected
+        connected = socket.socket(family, socket.SOCK_STREAM)
+        try:
+            connected.settimeout(timeout)
+            connected.connect(address)
+        except BaseException:
+            connected.close()
+            raise
+        return connected
+
+    def _handshake(self, deadline: float) -> None:
+        engine = self._engine
+        while True:
+            remaining = deadline - monotonic()
+            if remaining <= 0:
+                raise TimeoutError("no handshake by the deadline")
+            self._socket.settimeout(remaining)
+            output = engine.output()
+            if output:
+                self._socket.sendall(output)
+            if engine.ready:
+                return
+            data = self._socket.recv(READ_BYTES)
+            if not data:
+                raise ConnectionResetError("the other side closed the connection during the handshake")
+            if engine.receive(data):
+                raise RemoteProtocolError("a message came before any was asked for")
+
+    def _send_large(self, vector: list[Frame], deadline: float) -> None:
+        while vector:
+            try:
+                sent = self._socket.sendmsg(vector)
+            except BlockingIOError:
+                sent = 0
+            while sent:
+                first = vector[0]
+                if sent < len(first):
+                    vector[0] = memoryview(first)[sent:]
+                    break
+                sent -= len(first)
+                vector.pop(0)
+            remaining = deadline - monotonic()
+            if vector and remaining <= 0:
+                raise TimeoutError("the other side does not read")
+            if vector:
+                self.arm(remaining)

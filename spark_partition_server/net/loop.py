@@ -1,0 +1,203 @@
+"""The driver of a machine of ``core`` on a ZeroMQ socket: one thread, one poller, one way to wake it.
+
+Receive, feed the machine, perform its effects, sleep until its deadline or the next message, tick. A ZeroMQ socket
+belongs to one thread for life; other threads hand in commands.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import socket
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import zmq
+
+from ..core.effects import Effect, Send
+from ..errors import ProtocolError, RemoteProtocolError
+from ..wire import codec
+from ..wire.messages import FRAMES_MAX, Message
+from .clock import monotonic
+
+__all__ = ["Loop", "Machine"]
+
+log = logging.getLogger("spark_partition_server.net")
+
+BURST = 256  # messages taken before timers get their turn
+LONGEST_SLEEP = 1.0  # seconds
+
+
+class Machine(Protocol):
+    """What a loop drives."""
+
+    @property
+    def deadline(self) -> float | None: ...
+    def receive(self, message: Message, sender: bytes, now: float) -> list[Effect]: ...
+    def tick(self, now: float) -> list[Effect]: ...
+
+
+class Loop:
+    """A thread that owns a socket and a machine.
+
+    Args:
+        name: of the thread.
+        context: terminated with the loop.
+        bound: a ROUTER or a DEALER.
+        machine: the rules.
+        run_id: of the messages sent and accepted.
+        perform: called in the loop's thread with every effect that is not ``Send``; must not block.
+
+    Attributes:
+        failure: what ended the thread before its time, if anything did.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        context: zmq.Context[Any],
+        bound: zmq.Socket[bytes],
+        machine: Machine,
+        run_id: bytes,
+        perform: Callable[[Effect], None],
+    ) -> None:
+        self.failure: BaseException | None = None
+        self._context = context
+        self._socket = bound
+        self._routes = bound.type == zmq.ROUTER
+        self._machine = machine
+        self._run_id = run_id
+        self._perform = perform
+        self._commands: deque[Callable[[float], list[Effect]]] = deque()
+        self._wake_out, self._wake_in = socket.socketpair()
+        self._wake_in.setblocking(False)
+        self._wake_out.setblocking(False)
+        self._stopping = False
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+
+    @property
+    def alive(self) -> bool:
+        """Whether the thread runs."""
+        return self._thread.is_alive()
+
+    def start(self) -> None:
+        """Starts the thread."""
+        self._thread.start()
+
+    def call(self, command: Callable[[float], list[Effect]]) -> None:
+        """Runs a command of the machine in the loop's thread, with ``now``, and performs what it returns."""
+        self._commands.append(command)
+        self._wake()
+
+    def stop(self, timeout: float = 5.0) -> bool:
+        """Runs the commands handed in so far, then ends the thread and closes everything. Twice is harmless.
+
+        Returns:
+            Whether the thread has ended within ``timeout`` seconds.
+        """
+        self._stopping = True
+        self._wake()
+        if threading.current_thread() is not self._thread and self._thread.ident is not None:
+            self._thread.join(timeout)
+        return not self._thread.is_alive()
+
+    # ------------------------------------------------------------------------------------ in the thread
+
+    def _run(self) -> None:
+        try:
+            poller = zmq.Poller()
+            poller.register(self._socket, zmq.POLLIN)
+            poller.register(self._wake_out.fileno(), zmq.POLLIN)
+            while not self._stopping:
+                poller.poll(self._sleep_ms())
+                self._turn()
+            self._turn()
+        except BaseException as error:
+            self.failure = error
+            log.exception("loop failed name=%s", self._thread.name)
+        finally:
+            self._close()
+
+    def _turn(self) -> None:
+        self._drain_wake()
+        for _ in range(BURST):
+            if not self._receive_one():
+                break
+        while self._commands:
+            self._apply(self._commands.popleft()(monotonic()))
+        self._apply(self._machine.tick(monotonic()))
+
+    def _sleep_ms(self) -> int:
+        if self._commands:
+            return 0
+        deadline = self._machine.deadline
+        sleep = LONGEST_SLEEP if deadline is None else min(max(deadline - monotonic(), 0.0), LONGEST_SLEEP)
+        return int(sleep * 1000) + 1  # rounded up: waking early would only be a turn for nothing
+
+    def _receive_one(self) -> bool:
+        """Takes one message, if there is one. Frames are counted while they come, so that none piles them up."""
+        frames: list[bytes] = []
+        try:
+            frames.append(self._socket.recv(zmq.NOBLOCK))
+            while self._socket.rcvmore:
+                frame = self._socket.recv()
+                if len(frames) <= FRAMES_MAX:
+                    frames.append(frame)
+        except zmq.Again:
+            return False
+        sender = frames.pop(0) if self._routes else b""
+        try:
+            message = codec.decode(frames, self._run_id)
+        except RemoteProtocolError as error:
+            malformed = getattr(self._machine, "malformed", None)
+            self._apply(malformed(error, sender) if malformed else [])
+            log.debug("malformed error=%s", error)
+            return True
+        log.debug("received kind=%s", message.kind.name)
+        self._apply(self._machine.receive(message, sender, monotonic()))
+        return True
+
+    def _apply(self, effects: list[Effect]) -> None:
+        for effect in effects:
+            try:
+                if isinstance(effect, Send):
+                    self._send(effect)
+                else:
+                    self._perform(effect)
+            except Exception:
+                log.exception("effect failed effect=%r", type(effect).__name__)
+
+    def _send(self, effect: Send) -> None:
+        try:
+            frames = codec.encode(effect.message, self._run_id)
+            if effect.to is not None:
+                frames = [effect.to, *frames]
+            self._socket.send_multipart(frames, zmq.NOBLOCK)
+            log.debug("sent kind=%s", effect.message.kind.name)
+        except zmq.Again:  # at its high-water mark: it does not read; what matters is said again later
+            log.warning("dropped kind=%s: the other side does not read", effect.message.kind.name)
+        except ProtocolError as error:
+            log.error("unsent kind=%s error=%s", effect.message.kind.name, error)
+        except zmq.ZMQError as error:
+            if error.errno != zmq.EHOSTUNREACH:  # the connection has gone; its member will come again or be lost
+                raise
+            log.debug("gone kind=%s", effect.message.kind.name)
+
+    # ---------------------------------------------------------------------------------------------- waking
+
+    def _wake(self) -> None:
+        with contextlib.suppress(OSError):  # it is awake already, or has ended
+            self._wake_in.send(b"\0")
+
+    def _drain_wake(self) -> None:
+        with contextlib.suppress(OSError):
+            while self._wake_out.recv(4096):
+                pass
+
+    def _close(self) -> None:
+        self._socket.close()  # with the linger it was made with
+        self._context.term()
+        self._wake_in.close()
+        self._wake_out.close()

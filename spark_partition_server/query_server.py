@@ -1,0 +1,192 @@
+"""``QueryServer``: the methods of a class, answered over the direct lane.
+
+The hot path of the server: frames -> ``read_request`` -> ``Dispatch.admit`` -> the method -> ``encode_value`` ->
+frames, in the listener's thread and without a hop.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import traceback
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeVar, overload
+
+from .core.dispatch import Dispatch, Handler, handler_error
+from .errors import RemoteProtocolError
+from .net.clock import monotonic
+from .net.endpoints import bind_tcp, tcp_endpoint
+from .net.listener import Listener
+from .partition_server import PartitionServer
+from .wire import codec
+from .wire.codes import Code
+from .wire.messages import Error, Frame, Kind, Message, Refuse
+from .wire.payload import decode_value, encode_value, size_of
+from .wire.zmtp import Frames
+
+__all__ = ["QueryServer", "idempotent_methods", "method"]
+
+log = logging.getLogger("spark_partition_server.server")
+
+MARK = "__partition_server_method__"
+RESERVED = "timeout"  # client.call(partition, method, timeout=...) takes it
+
+AnyHandler = TypeVar("AnyHandler", bound=Callable[..., Any])
+
+
+@overload
+def method(function: AnyHandler, /) -> AnyHandler: ...
+@overload
+def method(*, idempotent: bool = False) -> Callable[[AnyHandler], AnyHandler]: ...
+def method(function: Any = None, /, *, idempotent: bool = False) -> Any:
+    """Marks a method of a ``QueryServer`` as one that clients may call.
+
+    Args:
+        idempotent: running it twice is as good as once; the client then repeats it when its outcome is unknown.
+
+    Raises:
+        TypeError: the method has a parameter called ``timeout``, which ``call`` keeps for itself.
+    """
+
+    def mark(marked: AnyHandler) -> AnyHandler:
+        if RESERVED in inspect.signature(marked).parameters:
+            raise TypeError(f"{marked.__qualname__}: 'timeout' is reserved for the caller; rename the parameter")
+        setattr(marked, MARK, {"idempotent": idempotent})
+        return marked
+
+    return mark if function is None else mark(function)
+
+
+class QueryServer(PartitionServer):
+    """Serves the methods marked with ``@method``.
+
+    Example::
+
+        class Lookup(QueryServer):
+            def init_partition(self, rows):
+                self.values = dict(rows)
+
+            @method
+            def get(self, key):
+                return self.values.get(key)
+    """
+
+    def init_partition(self, rows: Iterable[Any]) -> None:
+        """Builds the state that the methods use. Override.
+
+        Args:
+            rows: the partition's iterator; empty where the partition is.
+        """
+
+    def _launch_server(self) -> None:
+        options = self.options
+        listening = bind_tcp(self._bind_host(), self._ports())
+        try:
+            self.port = listening.getsockname()[1]
+            self.init_partition(self.itr)
+            self._answering = _Answering(self, _handlers(self))
+            self._listener = Listener(
+                [listening],
+                self._answering.answer,
+                options.message_bytes_max,
+                options.connections_max,
+                options.handshake_timeout,
+                options.write_timeout,
+            )
+            self._register()
+        except BaseException:
+            listening.close()
+            raise
+        self._listener.serve()
+
+    def _endpoint(self) -> str:
+        assert self.port is not None
+        return tcp_endpoint(self.host, self.port)
+
+    def shutdown(self, reason: str = "", grace: float = 0.0) -> None:
+        """Answers no more requests; replies that wait to be sent get ``grace`` seconds."""
+        self._answering.dispatch.leaving = True
+        self._listener.stop(grace)
+
+
+def idempotent_methods(server: PartitionServer) -> list[str]:
+    """The names of the methods that may run twice, for the view's meta."""
+    return sorted(name for name, mark in _marks(server).items() if mark["idempotent"])
+
+
+def _marks(server: Any) -> dict[str, dict[str, bool]]:
+    marks = {}
+    for name in dir(type(server)):
+        mark = getattr(getattr(type(server), name, None), MARK, None)
+        if mark is not None:
+            marks[name] = mark
+    return marks
+
+
+def _handlers(server: QueryServer) -> dict[str, Handler]:
+    return {name: getattr(server, name) for name in _marks(server)}
+
+
+class _Answering:
+    """Turns the frames of a request into the frames of its answer."""
+
+    def __init__(self, server: QueryServer, handlers: dict[str, Handler]) -> None:
+        assert server.run_id is not None
+        self.dispatch = Dispatch(server.partition_ind, server._life.who.incarnation, handlers)
+        self._bytes_max = server.options.message_bytes_max
+        self._run_id = server.run_id
+        self._request = codec.preamble(Kind.REQUEST, server.run_id)
+        self._reply = codec.preamble(Kind.REPLY, server.run_id)
+
+    def answer(self, frames: Frames, received: float) -> Sequence[Frame] | None:
+        """The answer to one message; None: silence. Never raises on foreign bytes."""
+        try:
+            fields = codec.read_request(frames, self._request, self._run_id)
+        except RemoteProtocolError as error:
+            return self._refuse(error)
+        call_id = fields[0]
+        handler = self.dispatch.admit(fields, received, monotonic())
+        if type(handler) is Error:
+            return self._encode(handler)
+        assert callable(handler)
+        try:
+            value = decode_value(frames[2:])
+            args, kwargs = value
+            if type(args) is not list or type(kwargs) is not dict:
+                raise RemoteProtocolError("the value of a request is [args, kwargs]", Code.INVALID_ARGUMENT)
+        except (RemoteProtocolError, ImportError, TypeError, ValueError) as error:
+            return self._encode(Error(call_id, Code.INVALID_ARGUMENT, f"the arguments cannot be decoded: {error}"))
+        try:
+            result = handler(*args, **kwargs)
+            payload = encode_value(result)
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever it raises is data for the caller
+            return self._encode(_failed(call_id, handler, args, kwargs, error))
+        if size_of(payload) > self._bytes_max:
+            text = f"the reply takes {size_of(payload)} octets, the limit is {self._bytes_max} (message_bytes_max)"
+            return self._encode(Error(call_id, Code.REPLY_TOO_LARGE, text))
+        return codec.reply_frames(self._reply, call_id, payload)
+
+    def _refuse(self, error: RemoteProtocolError) -> list[Frame] | None:
+        """A stranger gets silence; whoever speaks the protocol gets the reason."""
+        code = Code.of(error.code)
+        log.debug("refused code=%s error=%s", code.name, error)
+        return None if code is Code.MALFORMED else self._encode(Refuse(code, str(error)))
+
+    def _encode(self, message: Message) -> list[Frame]:
+        return codec.encode(message, self._run_id)
+
+
+def _failed(call_id: int, handler: Handler, args: Any, kwargs: Any, error: BaseException) -> Error:
+    """What a raised exception becomes: arguments that do not fit are the caller's fault and definite."""
+    inner = error.__traceback__.tb_next if error.__traceback__ else None
+    if isinstance(error, TypeError) and inner is None:  # raised by the call itself, not inside the method
+        try:
+            inspect.signature(handler).bind(*args, **kwargs)
+        except TypeError as mismatch:
+            return Error(call_id, Code.INVALID_ARGUMENT, f"the arguments do not fit: {mismatch}")
+        except ValueError:
+            pass  # no signature to be had
+    if inner is not None:
+        error = error.with_traceback(inner)  # the server's own frame says nothing
+    text = "".join(traceback.format_exception(error))
+    return handler_error(call_id, type(error).__name__, str(error), text)

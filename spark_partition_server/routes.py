@@ -1,0 +1,100 @@
+"""The routes of a client: the view, and the connection to the coordinator that keeps it fresh."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from typing import NoReturn
+
+from .core.calls import Calls
+from .core.failures import refusal
+from .errors import ClusterError, CoordinatorLost, RemoteProtocolError
+from .net.clock import monotonic
+from .net.lane import Lane
+from .options import ClientOptions
+from .wire import codec
+from .wire.messages import Lookup, Refuse, View
+
+__all__ = ["Failure", "Routes"]
+
+LOOKUP_TIMEOUT = 2.0  # seconds one LOOKUP may take, within the call's own deadline
+
+Failure = Callable[[], "ClusterError | None"]
+
+
+class Routes:
+    """The view, shared by all threads of a client, and the connection to the coordinator that keeps it fresh."""
+
+    def __init__(self, coordinator: str, run_id: bytes, options: ClientOptions, failure: Failure | None) -> None:
+        self.calls = Calls()
+        self._coordinator = coordinator
+        self._run_id = run_id
+        self._options = options
+        self._failure = failure
+        self._refreshed = float("-inf")
+        self._pid = os.getpid()
+        self._lock = threading.Lock()
+        self._lane: Lane | None = None
+
+    def check_failure(self, cause: BaseException | None = None) -> None:
+        """Raises what has become of the cluster, if its driver is in this process and knows."""
+        failure = self._failure() if self._failure is not None else None
+        if failure is not None:
+            raise failure from (failure.__cause__ or cause)
+
+    def refresh(self, asked: float, deadline: float) -> None:
+        """Fetches the view, unless another thread has since ``asked``."""
+        self.check_failure()
+        if self._pid != os.getpid():
+            self._drop()
+            self._lock = threading.Lock()  # the parent's may have been held by a thread that is not here
+            self._pid = os.getpid()
+        if not self._lock.acquire(timeout=max(deadline - monotonic(), 0.0)):
+            self._lost(TimeoutError("other threads wait for it too"))
+        try:
+            if self._refreshed < asked:
+                self._fetch(min(deadline, monotonic() + LOOKUP_TIMEOUT))
+                self._refreshed = monotonic()
+        finally:
+            self._lock.release()
+
+    def close(self) -> None:
+        """Closes the connection to the coordinator."""
+        with self._lock:
+            self._drop()
+
+    def _drop(self) -> None:
+        if self._lane is not None:
+            self._lane.close()
+            self._lane = None
+
+    def _fetch(self, deadline: float) -> None:
+        lookup = codec.encode(Lookup(self.calls.view_number), self._run_id)
+        for last in (self._lane is None, True):
+            try:
+                lane = self._lane or Lane(self._coordinator, deadline, self._options.message_bytes_max)
+                self._lane = lane
+                lane.arm(max(deadline - monotonic(), 0.0))
+                lane.send(lookup, deadline)
+                self._take(lane, deadline)
+                return
+            except (OSError, RemoteProtocolError) as error:
+                self._drop()
+                if last:
+                    self._lost(error)
+
+    def _take(self, lane: Lane, deadline: float) -> None:
+        while True:
+            for frames in lane.receive(deadline):
+                message = codec.decode(frames, self._run_id)
+                if isinstance(message, Refuse):
+                    raise refusal(message, self._coordinator)
+                if isinstance(message, View):
+                    self.calls.adopt(message)
+                    return
+
+    def _lost(self, error: Exception) -> NoReturn:
+        where = f"the coordinator at {self._coordinator}"
+        text = f"{where} does not answer ({error}): is the driver running, and can it be reached from here?"
+        raise CoordinatorLost(text) from error

@@ -1,0 +1,174 @@
+"""The Spark job that runs the servers: one job, in a thread of its own, under a job group of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import re
+from collections.abc import Callable
+from typing import Any
+
+from ..errors import ClusterError, JobFailed, MissingDependency, NotSerializable
+
+__all__ = ["Job", "as_rdd", "check_serializable", "is_alive", "seconds_since_start", "tasks_running"]
+
+log = logging.getLogger("spark_partition_server.spark")
+
+CANCEL_EVERY = 0.5  # seconds; a job submitted just after one cancel needs another
+OURS = ("zmq", "msgpack", "nacl", "spark_partition_server", "flask", "cheroot", "werkzeug")
+_MISSING = re.compile(r"ModuleNotFoundError: No module named '([\w.]+)'")
+
+
+class Job:
+    """A Spark action in a thread.
+
+    Args:
+        sc: the SparkContext.
+        group: the job group, for cancelling; nobody else's.
+        description: shown in Spark's web page.
+        action: runs the job; what it returns is ``result``.
+        ended: called in the job's thread when the action is over, either way.
+
+    Attributes:
+        group: as given.
+        done: the action is over, one way or the other.
+        result: of the action, once it has returned.
+        error: what the action raised.
+    """
+
+    def __init__(
+        self, sc: Any, group: str, description: str, action: Callable[[], Any], ended: Callable[[], None]
+    ) -> None:
+        from pyspark import InheritableThread  # noqa: PLC0415
+
+        self.result: Any = None
+        self.error: BaseException | None = None
+        self.group = group
+        self.done = False  # the action is over
+        self._sc = sc
+        self._description = description
+        self._action = action
+        self._ended = ended
+        # It inherits the local properties of the caller's thread (a FAIR scheduler pool, say) and cleans its JVM
+        # thread up at its end.
+        self._thread = InheritableThread(target=self._run, name="spark-partition-server-job", daemon=True)
+
+    @property
+    def alive(self) -> bool:
+        """Whether the job runs."""
+        return bool(self._thread.is_alive())
+
+    def start(self) -> None:
+        """Submits the job."""
+        self._thread.start()
+
+    def join(self, timeout: float) -> bool:
+        """Waits for the end. Returns whether it came within ``timeout`` seconds."""
+        self._thread.join(timeout)
+        return not self._thread.is_alive()
+
+    def cancel(self, timeout: float) -> bool:
+        """Cancels the job until it is over. Returns whether it was within ``timeout`` seconds."""
+        while timeout > 0 and self._thread.is_alive():
+            with contextlib.suppress(Exception):  # the SparkContext may be gone, and the job with it
+                self._sc.cancelJobGroup(self.group)
+            self._thread.join(min(CANCEL_EVERY, timeout))
+            timeout -= CANCEL_EVERY
+        return not self._thread.is_alive()
+
+    def failure(self) -> ClusterError | None:
+        """The job's error as one of ours, with Spark's own as its cause; None while it has not failed."""
+        if not self.done or self.error is None:
+            return None
+        text = str(self.error)
+        missing = _MISSING.search(text)
+        found: ClusterError
+        if missing and missing.group(1).partition(".")[0] in OURS:
+            found = MissingDependency(missing.group(1), str(getattr(self._sc, "pythonExec", "")))
+        else:
+            found = JobFailed(f"the Spark job that runs the partition servers failed: {_summary(text)}")
+        found.__cause__ = self.error
+        return found
+
+    def _run(self) -> None:
+        try:
+            self._sc.setJobGroup(self.group, self._description)
+            self.result = self._action()
+        except BaseException as error:  # noqa: BLE001 - it is raised again where somebody can hear it
+            self.error = error
+            log.debug("job failed error=%s", error)
+        finally:
+            self.done = True
+            self._ended()
+
+
+def _summary(text: str, most: int = 2000) -> str:
+    """The part of Spark's text that says what happened: the end of a Python traceback, else the first lines."""
+    reason = re.search(r"((?:^|\n)[\w.]+(?:Error|Exception|Closed|Lost|Exit): [^\n]+)\n*(?:\n\tat |$)", text)
+    head = text.strip().splitlines()[0] if text.strip() else "no reason given"
+    return f"{head} {reason.group(1).strip()}"[:most] if reason else text.strip()[:most]
+
+
+def as_rdd(data: Any) -> Any:
+    """The RDD of an RDD or a DataFrame.
+
+    Raises:
+        TypeError: it is neither.
+    """
+    if hasattr(data, "mapPartitionsWithIndex"):
+        return data
+    rdd = getattr(data, "rdd", None)
+    if rdd is None or not hasattr(rdd, "mapPartitionsWithIndex"):
+        raise TypeError(f"an RDD or a DataFrame is wanted, not {type(data).__module__}.{type(data).__qualname__}")
+    return rdd
+
+
+def check_serializable(server: Any) -> None:
+    """Pickles a server as Spark will.
+
+    Raises:
+        NotSerializable: it cannot be pickled; the text names the attribute, where one is to blame.
+    """
+    from pyspark.serializers import CloudPickleSerializer  # noqa: PLC0415
+
+    dumps = CloudPickleSerializer().dumps
+    try:
+        dumps(server)
+    except Exception as error:
+        culprit = "its class"
+        for name, value in vars(server).items():
+            try:
+                dumps(value)
+            except Exception:  # noqa: BLE001 - any failure to pickle makes it the culprit
+                culprit = f"its attribute {name!r} (a {type(value).__module__}.{type(value).__qualname__})"
+                break
+        raise NotSerializable(
+            f"{type(server).__qualname__} cannot be shipped to the executors because {culprit} cannot be pickled: "
+            f"{error}. Keep only plain data before the server runs, and make everything live in init_partition."
+        ) from error
+
+
+def is_alive(sc: Any) -> bool:
+    """Whether the SparkContext runs."""
+    try:
+        return sc._jsc is not None and not sc._jsc.sc().isStopped()
+    except Exception:  # noqa: BLE001 - the JVM is gone
+        return False
+
+
+def seconds_since_start(sc: Any) -> float:
+    """Seconds since the application started."""
+    scala = sc._jsc.sc()
+    return max(float(sc._jvm.System.currentTimeMillis() - scala.startTime()) / 1000, 0.0)
+
+
+def tasks_running(sc: Any, group: str) -> int:
+    """Tasks of a job group that run now."""
+    tracker = sc.statusTracker()
+    running = 0
+    for job_id in tracker.getJobIdsForGroup(group):
+        job = tracker.getJobInfo(job_id)
+        for stage_id in job.stageIds if job else ():
+            stage = tracker.getStageInfo(stage_id)
+            running += stage.numActiveTasks if stage else 0
+    return running

@@ -1,0 +1,111 @@
+"""Task slots: how many servers can run at once.
+
+A server holds its slot for as long as it serves, so a cluster with more partitions than slots would never be complete;
+Spark itself would only let the tasks wait.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from dataclasses import dataclass
+from typing import Any
+
+__all__ = ["JOB_GROUP_PREFIX", "Slots", "read_slots"]
+
+log = logging.getLogger("spark_partition_server.spark")
+
+JOB_GROUP_PREFIX = "spark-partition-server-"
+SETTLED = 30.0  # seconds after the start of an application by which its executors have registered
+
+
+@dataclass(frozen=True)
+class Slots:
+    """The slots of an application.
+
+    Attributes:
+        now: of the executors that are there.
+        coming: of all executors the application is configured to have, at least ``now``; None: not known yet.
+        held: by partition servers of other clusters.
+        how: how to get more, for an error text.
+        without_limit: dynamic allocation may add executors as tasks wait for them, and nothing bounds it.
+    """
+
+    now: int
+    coming: int | None
+    held: int
+    how: str
+    without_limit: bool = False
+
+    @property
+    def available(self) -> int | None:
+        """Slots that servers can have, once all executors are there; None: not known yet."""
+        return None if self.coming is None else max(self.coming - self.held, 0)
+
+
+def read_slots(sc: Any, age: float) -> Slots:
+    """Asks Spark, as it does itself before a barrier stage.
+
+    Args:
+        sc: the SparkContext.
+        age: seconds since the application started.
+    """
+    conf = sc.getConf()
+    scala = sc._jsc.sc()
+    now = scala.maxNumConcurrentTasks(scala.resourceProfileManager().defaultResourceProfile())
+    master = sc.master or ""
+    held = _held(scala)
+    if master.startswith("local") and not master.startswith("local-cluster"):
+        return Slots(now, now, held, f": master {master!r} has {now}")
+    if conf.get("spark.dynamicAllocation.enabled", "false").lower() == "true":
+        coming = _dynamic(conf, now)
+        how = ": spark.dynamicAllocation.maxExecutors, spark.executor.cores"
+        return Slots(now, coming, held, how, without_limit=coming is None)
+    configured = _configured(conf, master)
+    if configured is None and (now == 0 or age < SETTLED):
+        return Slots(now, None, held, ": more executors, or spark.executor.cores")
+    return Slots(now, max(now, configured or 0), held, ": more executors, or spark.executor.cores")
+
+
+def _per_executor(conf: Any) -> float:
+    return int(conf.get("spark.executor.cores", "1")) // float(conf.get("spark.task.cpus", "1"))
+
+
+def _configured(conf: Any, master: str) -> int | None:
+    """The slots the configuration promises, where it says."""
+    if master.startswith("local-cluster"):
+        workers, cores, _ = (int(part) for part in master[len("local-cluster[") : -1].split(","))
+        return math.floor(workers * (cores // float(conf.get("spark.task.cpus", "1"))))
+    instances = conf.get("spark.executor.instances")
+    if instances is not None:
+        return math.floor(int(instances) * _per_executor(conf))
+    cores_max = conf.get("spark.cores.max")
+    if cores_max is not None:
+        return math.floor(int(cores_max) // float(conf.get("spark.task.cpus", "1")))
+    return None
+
+
+def _dynamic(conf: Any, now: int) -> int | None:
+    """The slots dynamic allocation may grow to; None: no limit is set, so only time can tell."""
+    executors_max = conf.get("spark.dynamicAllocation.maxExecutors")
+    if executors_max is None:
+        return None
+    return max(now, math.floor(int(executors_max) * _per_executor(conf)))
+
+
+def _held(scala: Any) -> int:
+    """Slots that other clusters' servers hold, from Spark's own list of jobs."""
+    try:
+        jobs = scala.statusStore().jobsList(None)
+        held = 0
+        for index in range(jobs.size()):
+            job = jobs.apply(index)
+            group = job.jobGroup()
+            if not group.isDefined() or not group.get().startswith(JOB_GROUP_PREFIX):
+                continue
+            if job.status().toString() == "RUNNING":
+                held += job.numTasks() - job.numCompletedTasks() - job.numSkippedTasks()
+        return held
+    except Exception as error:  # noqa: BLE001 - an internal interface of Spark; without it the start timeout decides
+        log.debug("slots held by others unknown error=%s", error)
+        return 0

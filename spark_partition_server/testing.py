@@ -1,0 +1,168 @@
+"""For tests of partition servers: a cluster on plain lists, without Spark and without a JVM.
+
+Coordinator, servers and clients are the real ones and talk over real sockets on 127.0.0.1; only Spark is not there.
+Each server runs in a thread of this process, on a pickled copy, as an executor would.
+"""
+
+from __future__ import annotations
+
+import itertools
+import pickle
+import threading
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from . import connection_file
+from .client import Client
+from .coordinator import Coordinator
+from .errors import NotStarted, PartitionInitError, StartTimeout
+from .options import ClientOptions, ClusterOptions
+from .partition_server import PartitionServer
+from .query_server import idempotent_methods
+from .spark.task import Identity
+
+__all__ = ["LocalCluster", "local_cluster"]
+
+STOP_TIMEOUT = 10.0
+
+
+def local_cluster(
+    server: PartitionServer,
+    partitions: Sequence[Iterable[Any]],
+    *,
+    options: ClusterOptions | None = None,
+    start_timeout: float = 30.0,
+) -> LocalCluster:
+    """A context manager that serves each of ``partitions``::
+
+        with local_cluster(Lookup(), partitions=[[("a", 1)], [("b", 2)]]) as cluster:
+            assert cluster.client().call(1, "get", "b") == 2
+
+    Args:
+        server: what to run.
+        partitions: the elements of each partition.
+        options: heartbeats, addresses.
+        start_timeout: seconds until all must serve.
+    """
+    return LocalCluster(server, partitions, options, start_timeout)
+
+
+class LocalCluster:
+    """See ``local_cluster``.
+
+    Attributes:
+        coordinator: the running coordinator.
+        connection_file: for clients in other processes.
+        results: what ``_build_result`` returned, by partition, after the end.
+    """
+
+    def __init__(
+        self,
+        server: PartitionServer,
+        partitions: Sequence[Iterable[Any]],
+        options: ClusterOptions | None,
+        start_timeout: float,
+    ) -> None:
+        self.coordinator: Coordinator | None = None
+        self.connection_file: str | None = None
+        self.results: dict[int, list[Any]] = {}
+        self.failures: dict[int, BaseException] = {}
+        self._server = server
+        self._partitions = list(partitions)
+        self._options = options or ClusterOptions()
+        self._start_timeout = start_timeout
+        self._incarnations = itertools.count(1)
+        self._threads: list[threading.Thread] = []
+        self._clients: list[Client] = []
+
+    def __enter__(self) -> LocalCluster:
+        size = len(self._partitions)
+        coordinator = Coordinator(size, False, options=self._options, idempotent=idempotent_methods(self._server))
+        coordinator.start()
+        self.coordinator = coordinator
+        url = coordinator.get_url()
+        assert url is not None
+        connection = connection_file.Connection(url, coordinator.run_id)
+        self.connection_file = str(connection_file.write(connection))
+        try:
+            for rank in range(size):
+                self.launch(rank)
+            complete = coordinator.wait(lambda: bool(coordinator.full_cluster or self.failures), self._start_timeout)
+            self._check(coordinator, complete)
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def launch(self, rank: int, attempt: int = 0) -> None:
+        """Starts a server, another life of one that runs already included: the newer one takes over."""
+        coordinator = self._running()
+        server = _clone(self._server)
+        server.set_coordinator_url(coordinator.get_url() or "")
+        server.set_token(coordinator.token)
+        server.set_run(coordinator.run_id, None)
+        who = Identity(rank, attempt, next(self._incarnations))
+        thread = threading.Thread(target=self._serve, args=(server, who), name=f"local-cluster-{rank}", daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def client(self, timeout: float | None = None) -> Client:
+        """A client; closed with the cluster."""
+        coordinator = self._running()
+        given = ClientOptions() if timeout is None else ClientOptions(timeout=timeout)
+        client = Client(coordinator.get_url() or "", coordinator.run_id, given)
+        self._clients.append(client)
+        return client
+
+    def stop(self) -> None:
+        """Stops servers and coordinator. Twice is harmless."""
+        if self.coordinator is None:
+            return
+        self.coordinator.shutdown_hosts()
+        for thread in self._threads:
+            thread.join(STOP_TIMEOUT)
+        self.coordinator.shutdown()
+        for client in self._clients:
+            client.close()
+        if self.connection_file is not None:
+            connection_file.remove(Path(self.connection_file))
+        self.coordinator = self.connection_file = None
+
+    def _serve(self, server: PartitionServer, who: Identity) -> None:
+        try:
+            self.results[who.rank] = list(server(who.rank, iter(self._partitions[who.rank]), who))
+        except BaseException as error:  # noqa: BLE001 - told by whoever started the cluster
+            self.failures[who.rank] = error
+            if self.coordinator is not None:
+                self.coordinator.notify()
+
+    def _check(self, coordinator: Coordinator, complete: bool) -> None:
+        for failed in coordinator.init_failures:
+            raise PartitionInitError(failed.rank, failed.attempt, failed.host, failed.text, failed.detail)
+        for error in self.failures.values():
+            raise error
+        if not complete:
+            missing = set(range(len(self._partitions))) - set(coordinator.hosts)
+            raise StartTimeout(coordinator.hosts, missing, self._start_timeout, "init_partition is still at work.")
+
+    def _running(self) -> Coordinator:
+        if self.coordinator is None:
+            raise NotStarted("a local cluster runs inside its with block")
+        return self.coordinator
+
+
+def _clone(server: PartitionServer) -> PartitionServer:
+    """A copy made the way Spark makes it, so that what cannot be shipped fails in the test already."""
+    try:
+        from cloudpickle import dumps  # noqa: PLC0415 - a development extra; pyspark carries the same
+    except ImportError:
+        dumps = pickle.dumps
+    cloned: PartitionServer = pickle.loads(dumps(server))
+    return cloned
