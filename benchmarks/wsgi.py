@@ -7,7 +7,7 @@ factor of two; what sets them apart is how they stop and what a silent client co
 
     python benchmarks/wsgi.py [--rounds 10] [--requests 1000] [--json FILE]
 
-Needs cheroot and waitress. Werkzeug's development server is there as a reference only; it is not for production, and its own manual says so.
+Needs cheroot and waitress. Werkzeug's development server is a reference only: its own manual says not to deploy it.
 """
 
 from __future__ import annotations
@@ -73,8 +73,7 @@ class Waitress:
         self.port = listener.getsockname()[1]
         self.server = waitress.create_server(app, sockets=[listener], threads=THREADS, asyncore_use_poll=True)
         # By default every request that finds all threads at work costs a warning on stderr.
-        self.server.task_dispatcher.queue_logger = logging.getLogger("bench.quiet")
-        self.server.task_dispatcher.queue_logger.setLevel(logging.ERROR)
+        logging.getLogger("waitress.queue").setLevel(logging.ERROR)
         self.thread = threading.Thread(target=self.server.run, daemon=True)
         self.thread.start()
 
@@ -388,8 +387,7 @@ def main() -> None:
 def table(results: dict[str, dict[str, Any]], alone: float) -> None:
     print(f"{platform.python_implementation()} {platform.python_version()}, {os.cpu_count()} cores, ", end="")
     print(f"{THREADS} server threads; the Flask application alone: {alone:.0f} us\n")
-    print("| " + " | ".join(("", *VARIANTS, "waitress / cheroot")) + " |")
-    print("|---|" + "---:|" * (len(VARIANTS) + 1))
+    print("| " + " | ".join(("", *VARIANTS, "waitress / cheroot")) + " |\n|---|" + "---:|" * (len(VARIANTS) + 1))
     for key in results[VARIANTS[0]]:
         values = [results[name][key] for name in VARIANTS]
         ratio = f"{values[0] / values[1]:.2f}" if key.endswith(("_us", "_ms", "_rps")) else ""

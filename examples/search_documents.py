@@ -1,8 +1,7 @@
 """The documents of the search demo, and the ranking of one partition of them.
 
-A document is one module, class, function or method of the Python standard library: its qualified name, its kind, its
-signature and its docstring, read from the installed source files without importing any of them (importing all of the
-standard library opens a browser, among other things).
+A document is one module, class, function or method of the Python standard library, read from the installed source files
+without importing any of them: some of the standard library does things when it is imported.
 """
 
 from __future__ import annotations
@@ -11,6 +10,7 @@ import ast
 import math
 import re
 import sysconfig
+import textwrap
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -29,19 +29,31 @@ class Document(NamedTuple):
 
     name: str  # argparse.ArgumentParser.parse_args
     kind: str  # module, class, function or method
-    signature: str  # parse_args(self, args=None, namespace=None); for a module, its file's name
+    signature: str  # (self, args=None, namespace=None); empty for modules and classes
     text: str  # the docstring
+
+    def words(self) -> list[str]:
+        """What an index knows of the document."""
+        return words(self.name) + words(self.signature) + words(self.text)
+
+    def summary(self) -> str:
+        """The beginning of the docstring, on one line."""
+        return textwrap.shorten(self.text.partition("\n\n")[0], width=70, placeholder="...")
+
+
+def words(text: str) -> list[str]:
+    """The stems of the words of `text`: parse_commandLine, "Parsing commands" and "parser, line" share some."""
+    found = (word.lower() for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|\d+", text))
+    return [re.sub(r"(?<=...)(ions?|ing|ers?|ed|es|s|e)$", "", word) for word in found if word not in STOP_WORDS]
 
 
 def library_files() -> list[str]:
-    """The source files of the standard library of the running Python, in alphabetical order."""
+    """The source files of the public modules of the running Python's standard library."""
     root = Path(sysconfig.get_path("stdlib"))
-    return sorted(str(path) for path in root.rglob("*.py") if _is_public(path.relative_to(root)))
-
-
-def _is_public(path: Path) -> bool:
-    private = any(part.startswith("_") and part != "__init__.py" for part in path.parts)
-    return not private and not SKIPPED_FOLDERS.intersection(path.parts)
+    names = [path.relative_to(root).with_suffix("").parts for path in root.rglob("*.py")]
+    private = re.compile(r"_(?!_init__$)")
+    public = [name for name in names if SKIPPED_FOLDERS.isdisjoint(name) and not any(map(private.match, name))]
+    return sorted(str(root.joinpath(*name).with_suffix(".py")) for name in public)
 
 
 def read_documents(file: str) -> Iterator[Document]:
@@ -53,39 +65,22 @@ def read_documents(file: str) -> Iterator[Document]:
     except (SyntaxError, ValueError):
         return
     if text := ast.get_docstring(tree):
-        yield Document(module, "module", Path(file).name, text)
-    yield from _members(tree, module, "function")
+        yield Document(module, "module", "", text)
+    yield from read_members(tree, module, "function")
 
 
-def _members(parent: ast.AST, prefix: str, function_kind: str) -> Iterator[Document]:
-    """The public, documented classes, functions and methods below `parent`, nested classes included."""
+def read_members(parent: ast.AST, prefix: str, function_kind: str) -> Iterator[Document]:
+    """The public classes, functions and methods with a docstring directly in `parent`, and those in its classes."""
     for node in ast.iter_child_nodes(parent):
         if not isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) or node.name.startswith("_"):
             continue
-        name = f"{prefix}.{node.name}"
-        is_class = isinstance(node, ast.ClassDef)
-        if text := ast.get_docstring(node):
-            kind = "class" if is_class else function_kind
-            yield Document(name, kind, _signature(node), text)
-        if is_class:
-            yield from _members(node, name, "method")
-
-
-def _signature(node: ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) -> str:
-    if isinstance(node, ast.ClassDef):
-        return f"{node.name}({', '.join(map(ast.unparse, node.bases))})"
-    return f"{node.name}({ast.unparse(node.args)})"
-
-
-def words(text: str) -> list[str]:
-    """The stems of the words of `text`: "parsing_CommandLine" gives pars, command, lin; "parse commands" matches it."""
-    found = (word.lower() for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|\d+", text))
-    return [re.sub(r"(?<=...)(ions?|ing|ed|es|s|e)$", "", word) for word in found if word not in STOP_WORDS]
-
-
-def document_words(document: Document) -> list[str]:
-    """What the index knows of a document. Its name counts twice, because names are chosen with care."""
-    return words(document.name) + words(document.signature) + words(document.text)
+        name, text = f"{prefix}.{node.name}", ast.get_docstring(node)
+        if isinstance(node, ast.ClassDef):
+            if text:
+                yield Document(name, "class", "", text)
+            yield from read_members(node, name, "method")
+        elif text:
+            yield Document(name, function_kind, f"({ast.unparse(node.args)})", text)
 
 
 class Statistics(NamedTuple):
@@ -97,15 +92,13 @@ class Statistics(NamedTuple):
 
     @staticmethod
     def of(documents: Iterable[Document]) -> Statistics:
-        """The statistics of some documents; those of several partitions add up with `plus`."""
-        bags = [document_words(document) for document in documents]
+        """The statistics of some documents."""
+        bags = [document.words() for document in documents]
         return Statistics(len(bags), sum(map(len, bags)), Counter(word for bag in bags for word in set(bag)))
 
     def plus(self, other: Statistics) -> Statistics:
         """The statistics of both sets of documents together."""
-        return Statistics(
-            self.documents + other.documents, self.words + other.words, self.frequencies + other.frequencies
-        )
+        return Statistics(*(mine + theirs for mine, theirs in zip(self, other, strict=True)))
 
     def rarity(self, word: str) -> float:
         """BM25's inverse document frequency (Lucene's form, which is never negative)."""
@@ -122,19 +115,17 @@ class Index:
     """
 
     def __init__(self, documents: Iterable[Document], whole: Statistics) -> None:
-        import bm25s  # here, not above: only the processes that build an index need it
+        import bm25s  # here, not above: only the processes that build an index need these
         import numpy
 
         self.documents = list(documents)
-        bags = [document_words(document) for document in self.documents]
         here = Statistics.of(self.documents)
-        # bm25s knows the partition's own documents only. BM25 divides a document's length by the average length and
-        # multiplies by a word's rarity; so the average of the whole comes in through the two constants, exactly:
-        stretch = K1 * B * (here.words / here.documents) / (whole.words / whole.documents)
-        flat = K1 * (1 - B)
+        # bm25s knows the documents of this partition only. BM25 divides a document's length by the average length and
+        # multiplies by a word's rarity; so the average of the whole comes in through the two constants, exactly,
+        flat, stretch = K1 * (1 - B), K1 * B * (here.words / here.documents) / (whole.words / whole.documents)
         self.bm25 = bm25s.BM25(k1=flat + stretch, b=stretch / (flat + stretch), method="lucene")
-        self.bm25.index(bags, show_progress=False)
-        # ... and the rarities of the whole by scaling each word's column of the score matrix.
+        self.bm25.index([document.words() for document in self.documents], show_progress=False)
+        # and the rarities of the whole by scaling each word's column of the score matrix.
         scores, vocabulary = self.bm25.scores, list(self.bm25.vocab_dict)
         columns = numpy.diff(scores["indptr"])
         ratios = [whole.rarity(word) / here.rarity(word) for word in vocabulary[: len(columns)]]
@@ -144,4 +135,4 @@ class Index:
         """The best `k` documents for the words of `query`: [score, name, summary] each, best first."""
         found = self.bm25.retrieve([words(query)], k=min(k, len(self.documents)), show_progress=False)
         hits = zip(found.scores[0].tolist(), (self.documents[i] for i in found.documents[0]), strict=True)
-        return [[score, f"{hit.kind} {hit.name}", hit.text.splitlines()[0]] for score, hit in hits if score > 0]
+        return [[score, f"{hit.kind} {hit.name}", hit.summary()] for score, hit in hits if score > 0]

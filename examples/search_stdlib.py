@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import operator
 import os
 import subprocess
 import sys
@@ -18,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 from pyspark import RDD, SparkConf, SparkContext
-from search_client import best
 from search_documents import Document, Index, Statistics, library_files, read_documents
 
 from spark_partition_server import Cluster, QueryServer, method
@@ -37,7 +37,7 @@ class SearchServer(QueryServer):
         self.whole = whole
 
     def init_partition(self, documents: Iterator[Document]) -> None:
-        """Build the index; this runs once, on the executor, before the partition counts as serving."""
+        """Build the index; this runs on the executor, before the partition counts as serving."""
         self.index = Index(documents, self.whole)
 
     @method(idempotent=True)
@@ -59,6 +59,7 @@ def main() -> None:
         # Only now: while the servers run they hold every slot of this small Spark, and a job would wait for ever.
         jobs = time_jobs(documents, whole)
     print_table(calls, jobs)
+    print("\nThe servers and Spark have stopped.")
 
 
 def start_spark() -> SparkContext:
@@ -68,7 +69,7 @@ def start_spark() -> SparkContext:
     conf = SparkConf().setMaster(f"local[{PARTITIONS}]").setAppName("search the standard library")
     conf.set("spark.ui.enabled", "false").set("spark.ui.showConsoleProgress", "false")
     conf.set("spark.driver.extraJavaOptions", f"-Dlog4j2.configurationFile={(HERE / 'log4j2.properties').as_uri()}")
-    # The executors import the modules that stand beside this file.
+    # The executors import the module that stands beside this file.
     return SparkContext(conf=conf, pyFiles=[str(HERE / "search_documents.py")])
 
 
@@ -77,7 +78,7 @@ def read_library(sc: SparkContext) -> RDD[Document]:
     return sc.parallelize(library_files(), 4 * PARTITIONS).flatMap(read_documents).repartition(PARTITIONS).cache()
 
 
-def run_client(*arguments: str | os.PathLike[str], capture: bool = False) -> str:
+def run_client(*arguments: str, capture: bool = False) -> str:
     """Run search_client.py, a process without Spark; what it prints is shown, or returned where `capture`."""
     command = [sys.executable, str(HERE / "search_client.py"), *arguments]
     return subprocess.run(command, check=True, text=True, stdout=subprocess.PIPE if capture else None).stdout or ""
@@ -86,18 +87,12 @@ def run_client(*arguments: str | os.PathLike[str], capture: bool = False) -> str
 def time_jobs(documents: RDD[Document], whole: Statistics) -> list[float]:
     """How many seconds each of JOBS Spark jobs takes that search cached indexes, the same as the servers had."""
     indexes = documents.mapPartitions(lambda part: [Index(part, whole)]).cache()
-
-    def search() -> list[list[Any]]:
-        return best(indexes.flatMap(lambda index: index.search(TIMED_QUESTION, 5)).collect(), 5)
-
-    for _ in range(3):  # the first builds and caches the indexes, the others warm up
-        search()
     seconds = []
-    for _ in range(JOBS):
+    for _ in range(3 + JOBS):  # the first job builds and caches the indexes, two more warm up
         start = time.perf_counter()
-        search()
+        indexes.flatMap(lambda index: index.search(TIMED_QUESTION, 5)).top(5, key=operator.itemgetter(0))
         seconds.append(time.perf_counter() - start)
-    return seconds
+    return seconds[3:]
 
 
 def percentile(seconds: list[float], percent: float) -> float:

@@ -16,7 +16,7 @@ __all__ = ["HOST_VARIABLE", "driver_host"]
 
 HOST_VARIABLE = "SPARK_PARTITION_SERVER_HOST"
 # A documentation address (RFC 5737): nothing is sent to it, it only asks the routing table for the default route.
-ELSEWHERE = "192.0.2.1"
+ELSEWHERE = "198.51.100.1"
 
 
 def driver_host(sc: Any, advertise: str | None, route: Callable[[str], str | None] = address_towards) -> str:
@@ -32,12 +32,18 @@ def driver_host(sc: Any, advertise: str | None, route: Callable[[str], str | Non
     master = sc.master or ""
     if _is_local(master):
         return "127.0.0.1"
-    one_machine = master.startswith("local-cluster")
+    one_machine = master.startswith("local-cluster") or is_loopback(_master_host(master))
     for key in ("spark.driver.host", "spark.driver.bindAddress"):
         host = sc.getConf().get(key)
         if host and not is_wildcard(host) and (one_machine or not is_loopback(host)):
             return str(host)
     return route(ELSEWHERE) or "127.0.0.1"
+
+
+def _master_host(master: str) -> str:
+    """The host of ``spark://host:port``; executors of a master on a loopback address are on this machine."""
+    scheme, _, rest = master.partition("://")
+    return rest.rpartition(":")[0] if scheme == "spark" else ""
 
 
 def _is_local(master: str) -> bool:

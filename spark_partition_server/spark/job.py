@@ -129,9 +129,8 @@ def check_serializable(server: Any) -> None:
     Raises:
         NotSerializable: it cannot be pickled; the text names the attribute, where one is to blame.
     """
-    from pyspark.serializers import CloudPickleSerializer  # noqa: PLC0415
+    from pyspark.cloudpickle import dumps  # noqa: PLC0415
 
-    dumps = CloudPickleSerializer().dumps
     try:
         dumps(server)
     except Exception as error:
