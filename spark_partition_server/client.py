@@ -167,7 +167,7 @@ class Client:
         with self._open_lock:
             lanes = list(self._open)
         for lane in lanes:
-            lane.close()
+            lane.abort()
 
     def __enter__(self) -> Client:
         return self
@@ -262,6 +262,8 @@ class Client:
     def _pause(self, error: CallError, method: str, attempt: int, deadline: float) -> None:
         """After a failed try: looks at the view again and waits, or raises the error."""
         asked = monotonic()
+        if self._closed:
+            raise self._is_closed(error.rank, method) from error
         pause = self._calls.pause(method, error.definite, attempt, asked, deadline, random.random())
         if pause is None or (error.code and not self._calls.retryable(Code.of(error.code))):
             self._routes.check_failure(error)
@@ -296,7 +298,7 @@ class Client:
 
     def _connect(self, partition: int, method: str, deadline: float) -> tuple[Member, Lane]:
         if self._closed:
-            raise InvalidArguments("the client is closed", rank=partition, method=method)
+            raise self._is_closed(partition, method)
         if not 0 <= partition < self._size(deadline):
             text = f"there is no such partition; the cluster has {self._calls.size}"
             raise InvalidArguments(text, rank=partition, method=method)
@@ -320,6 +322,11 @@ class Client:
             self._open.add(lane)
         self._local.lanes[partition] = (member, lane)
         return member, lane
+
+    @staticmethod
+    def _is_closed(partition: int | None, method: str) -> Unavailable:
+        text = "the client is closed, by close() or by the stop of its cluster; make a new one"
+        return Unavailable(text, rank=partition, method=method)
 
     def _drop(self, partition: int) -> None:
         found = self._local.lanes.pop(partition, None)

@@ -36,7 +36,7 @@ from .spark import job as spark_job
 from .spark.address import driver_host
 from .spark.job import Job
 from .spark.results import keep, run_keeping
-from .spark.slots import JOB_GROUP_PREFIX, read_slots
+from .spark.slots import JOB_GROUP_PREFIX, read_slots, tasks_of
 from .wire.codes import Code
 
 __all__ = ["Cluster"]
@@ -44,6 +44,7 @@ __all__ = ["Cluster"]
 log = logging.getLogger("spark_partition_server.cluster")
 
 LOOK_EVERY = 0.25  # seconds between two looks at slots and tasks while starting
+TASKS_TIMEOUT = 10.0  # seconds for the tasks of a job that is over
 CANCEL_TIMEOUT = 15.0  # seconds for Spark to end a cancelled job
 
 
@@ -272,8 +273,10 @@ class Cluster:
                     return
                 broken = self._broken()
                 if broken is not None:
-                    raise broken
-                running = spark_job.tasks_running(self.sc, job.group)
+                    if not coordinator.init_failures:  # a server's own word may be just behind Spark's
+                        coordinator.wait(lambda: bool(coordinator.init_failures), LOOK_EVERY)
+                    raise self._broken() or broken
+                running = tasks_of(self.sc, job.group).running
                 state = (len(coordinator.hosts), running, len(coordinator.init_failures))
                 if state != seen:
                     seen, moved = state, monotonic()
@@ -344,6 +347,10 @@ class Cluster:
             log.warning("cancelling the job: not left within %g s: %s", options.stop_timeout, hosts or "its result")
             if not job.cancel(CANCEL_TIMEOUT):
                 log.error("the Spark job still runs %g s after it was cancelled", CANCEL_TIMEOUT)
+        # Spark calls a job over while tasks of it still run, and kills their Python two seconds later
+        deadline = monotonic() + TASKS_TIMEOUT
+        while spark_job.is_alive(self.sc) and tasks_of(self.sc, job.group).running and monotonic() < deadline:
+            threading.Event().wait(LOOK_EVERY / 5)
 
     # --------------------------------------------------------------------------------------------- helpers
 
@@ -373,8 +380,8 @@ def _why(sc: Any, running: int, size: int) -> str:
     if running < size:
         slots = read_slots(sc, spark_job.seconds_since_start(sc))
         return (
-            f"Spark runs {running} of the {size} tasks on {slots.now} slots ({slots.held} held by partition servers): "
-            "other jobs may hold the rest, or executors cannot be had; see Spark's web page"
+            f"Spark runs {running} of the {size} tasks on {slots.now} slots: other jobs may hold the rest, or executors "
+            "cannot be had; see Spark's web page"
         )
     return (
         "All their tasks run, so init_partition is still at work or the executors cannot reach the driver at the "

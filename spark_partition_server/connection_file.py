@@ -31,7 +31,7 @@ class Connection:
 
 def write(connection: Connection) -> Path:
     """Writes the file (mode 0600) into a new folder (mode 0700) and returns its path."""
-    folder = Path(tempfile.mkdtemp(prefix="spark-partition-server-"))
+    folder = Path(tempfile.mkdtemp(prefix=f"spark-partition-server-{os.getpid()}-"))
     path = folder / "cluster.json"
     fields = {"version": VERSION, "coordinator": connection.coordinator, "run_id": connection.run_id.hex()}
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)

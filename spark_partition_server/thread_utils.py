@@ -78,12 +78,13 @@ class ServerThread(threading.Thread):
         self._bind_host = host or "0.0.0.0"
         self.host = get_host() if is_wildcard(self._bind_host) else self._bind_host
         self._ports = ports if port is None else (port, port)
-        self._limits = {"connection_limit": connections_max, "max_request_body_size": request_bytes_max}
+        # waitress refuses a body that has as many octets as its limit says
+        self._limits = {"connection_limit": connections_max, "max_request_body_size": request_bytes_max + 1}
         self._listening: socket.socket | None = None
         self._server: Any = None
         self._map: dict[int, Any] = {}
         self._handlers = _Handlers(threads, self.name)
-        self._lock = threading.Lock()  # guards the four above while the loop begins and ends, and _asked
+        self._lock = threading.Lock()  # guards _server, while it comes and goes, and _asked
         self._asked = False
         self._grace = GRACE
 

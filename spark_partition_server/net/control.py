@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import random
 import resource
@@ -92,7 +93,7 @@ def _bind(socket: zmq.Socket[bytes], host: str, ports: tuple[int, int] | None) -
                 socket.bind(f"tcp://{name}:{port}")
                 break
             except zmq.ZMQError as error:
-                if error.errno not in (zmq.EADDRINUSE, zmq.EACCES) or port == ports[1]:  # type: ignore[attr-defined]
+                if error.errno not in (errno.EADDRINUSE, errno.EACCES) or port == ports[1]:
                     raise
     endpoint = socket.last_endpoint
     assert isinstance(endpoint, bytes)

@@ -60,10 +60,13 @@ def bind_unix(path: str | Path) -> socket.socket:
     """A listening Unix socket, in a folder that only its owner may enter.
 
     Raises:
-        PortUnavailable: the path exists, is too long, or others can reach it.
+        PortUnavailable: the path exists, is too long, or others can reach it; or its folder is not there.
     """
-    folder = os.stat(os.path.dirname(path) or ".")
-    if stat.S_IMODE(folder.st_mode) & 0o077:
+    try:
+        mode = os.stat(os.path.dirname(path) or ".").st_mode
+    except OSError as error:
+        raise PortUnavailable(str(path), ANY_PORT, str(error)) from error
+    if stat.S_IMODE(mode) & 0o077:
         raise PortUnavailable(str(path), ANY_PORT, "the folder of a Unix socket must have mode 0700")
     listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
@@ -90,11 +93,16 @@ def parse(endpoint: str) -> tuple[socket.AddressFamily, tuple[str, int] | str]:
     if scheme == "ipc" and rest:
         return socket.AF_UNIX, rest
     host, _, port = rest.rpartition(":")
-    if scheme != "tcp" or not host or not port.isdecimal():
+    bracketed = host.startswith("[") and host.endswith("]")
+    if bracketed:
+        host = host[1:-1]
+    if scheme != "tcp" or not host or not _is_port(port) or bracketed != (":" in host):
         raise ValueError(f"{endpoint!r} is neither tcp://host:port nor ipc://path")
-    if host.startswith("[") and host.endswith("]"):
-        return socket.AF_INET6, (host[1:-1], int(port))
-    return socket.AF_INET, (host, int(port))
+    return socket.AF_INET6 if bracketed else socket.AF_INET, (host, int(port))
+
+
+def _is_port(text: str) -> bool:
+    return text.isdecimal() and int(text) < 65536
 
 
 def address_towards(host: str) -> str | None:

@@ -6,7 +6,9 @@ call only when they change.
 
 from __future__ import annotations
 
+import contextlib
 import math
+import os
 import socket
 import struct
 from collections.abc import Sequence
@@ -22,6 +24,7 @@ __all__ = ["Lane"]
 READ_BYTES = 64 * 1024
 SMALL_BYTES = 32 * 1024
 SHORTEST_TIMEOUT = 0.0005  # the kernel takes 0 for "for ever"
+SLACK = 0.05  # seconds by which a system call may wait longer than the deadline before the timeouts are set again
 _TIMEVAL = struct.Struct("@ll")
 
 
@@ -41,12 +44,13 @@ class Lane:
         RemoteProtocolError: the other side does not speak the protocol.
     """
 
-    __slots__ = ("__weakref__", "_armed", "_engine", "_socket", "endpoint", "used")
+    __slots__ = ("__weakref__", "_armed", "_engine", "_pid", "_socket", "endpoint", "used")
 
     def __init__(self, endpoint: str, deadline: float, message_bytes_max: int) -> None:
         self.endpoint = endpoint
         self.used = 0.0  # when it was used last; its owner keeps this
-        self._armed = 0.0
+        self._armed = math.inf
+        self._pid = os.getpid()
         self._engine = Engine(b"DEALER", Limits(message_bytes_max, FRAMES_MAX))
         family, address = parse(endpoint)
         self._socket = self._connect(family, address, deadline)
@@ -93,6 +97,11 @@ class Lane:
         """
         engine = self._engine
         while True:
+            remaining = deadline - monotonic()
+            if self._armed > remaining + SLACK:
+                if remaining <= 0:
+                    raise TimeoutError("no answer by the deadline")
+                self.arm(remaining)
             room = engine.room()
             try:
                 if room is None:
@@ -104,6 +113,7 @@ class Lane:
                     messages = engine.filled(count) if count else []
             except BlockingIOError:
                 count, messages = -1, []
+                self._armed = math.inf
             if messages:
                 return messages
             if count == 0:
@@ -111,10 +121,6 @@ class Lane:
             output = engine.output()
             if output:
                 self._socket.sendall(output)
-            remaining = deadline - monotonic()
-            if remaining <= 0:
-                raise TimeoutError("no answer by the deadline")
-            self.arm(remaining)
 
     def lost(self) -> bool:
         """Whether the other side has closed the connection, as far as this host knows."""
@@ -126,7 +132,18 @@ class Lane:
             return True
 
     def close(self) -> None:
-        """Closes the connection. Twice is harmless."""
+        """Closes this process's end of the connection. Twice is harmless."""
+        self._socket.close()
+
+    def __del__(self) -> None:
+        # Lanes belong to a thread and go with it, or with a client that nobody closed.
+        with contextlib.suppress(AttributeError):
+            self._socket.close()
+
+    def abort(self) -> None:
+        """Ends the connection, also for a thread that waits on it. Twice is harmless."""
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()
 
     # --------------------------------------------------------------------------------------------- helpers

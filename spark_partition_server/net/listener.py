@@ -125,10 +125,10 @@ class Listener:
         self._spare: int | None = None  # a descriptor held back, to be able to refuse when there are none
         self._stop_by: float | None = None
         self._stopping = threading.Event()
-        self._selector = selectors.DefaultSelector()
-        self._wake_out, self._wake_in = socket.socketpair()
-        for one in (self._wake_out, self._wake_in, *self._listening):
-            one.setblocking(False)
+        # Opened by ``serve``: a listener that is never served has nothing to close but what it was given.
+        self._selector: selectors.BaseSelector
+        self._wake_out: socket.socket
+        self._wake_in: socket.socket | None = None
 
     @property
     def connections(self) -> int:
@@ -137,24 +137,31 @@ class Listener:
 
     def serve(self) -> None:
         """Serves in this thread until ``stop``, then closes everything."""
-        self._spare = os.open(os.devnull, os.O_RDONLY)
-        try:
+        with contextlib.ExitStack() as opened:
             for listening in self._listening:
-                self._selector.register(listening, READ, listening)
+                opened.callback(listening.close)
+                listening.setblocking(False)
+            self._selector = opened.enter_context(selectors.DefaultSelector())
+            self._wake_out, self._wake_in = socket.socketpair()
+            for one in (self._wake_out, self._wake_in):
+                opened.callback(one.close)
+                one.setblocking(False)
+            opened.callback(self._close_all)
+            self._hold_spare()
             self._selector.register(self._wake_out, READ, None)
+            self._accept_on()
             while not self._stopping.is_set():
                 self._turn(self._pause())
             self._drain()
-        finally:
-            self._close_all()
 
     def stop(self, grace: float = 0.0) -> None:
         """Makes ``serve`` return soon; octets that wait to be sent get ``grace`` seconds. From any thread."""
         if not self._stopping.is_set():
             self._stop_by = monotonic() + grace
             self._stopping.set()
-        with contextlib.suppress(OSError):  # it is awake, or has ended
-            self._wake_in.send(b"\0")
+        if self._wake_in is not None:  # else ``serve`` has yet to look whether it is to stop
+            with contextlib.suppress(OSError):  # it is awake, or has ended
+                self._wake_in.send(b"\0")
 
     # ----------------------------------------------------------------------------------------------- turns
 
@@ -185,8 +192,8 @@ class Listener:
                 self._close(connection, f"no handshake within {self._handshake_timeout:g} s")
         if self._accept_again is not None and now >= self._accept_again:
             self._accept_again = None
-            for listening in self._listening:
-                self._selector.register(listening, READ, listening)
+            self._hold_spare()
+            self._accept_on()
 
     def _drain(self) -> None:
         """Gives the answers that wait to be sent until the end of the grace period."""
@@ -200,6 +207,15 @@ class Listener:
             self._turn(min(left, TICK))
 
     # ------------------------------------------------------------------------------------------- accepting
+
+    def _accept_on(self) -> None:
+        for listening in self._listening:
+            self._selector.register(listening, READ, listening)
+
+    def _hold_spare(self) -> None:
+        if self._spare is None:
+            with contextlib.suppress(OSError):
+                self._spare = os.open(os.devnull, os.O_RDONLY)
 
     def _acceptable(self, listening: socket.socket) -> None:
         for _ in range(ACCEPTS):
@@ -240,11 +256,9 @@ class Listener:
         if self._spare is not None:
             os.close(self._spare)
             self._spare = None
-            try:
+            with contextlib.suppress(OSError):
                 listening.accept()[0].close()  # it learns at once that there is no room, instead of waiting
-                self._spare = os.open(os.devnull, os.O_RDONLY)
-            except OSError:
-                pass
+            self._hold_spare()
         log.warning("accept paused seconds=%g error=%s: raise the limit of open files", ACCEPT_PAUSE, error)
         self._accept_again = monotonic() + ACCEPT_PAUSE
         for one in self._listening:
@@ -302,13 +316,13 @@ class Listener:
                 connection.queue([*envelope, *answer] if envelope else answer)
 
     def _writable(self, connection: Connection) -> None:
-        connection.since = monotonic()
         self._flush(connection)
         if connection.inbox and connection.outbox_bytes < BACKLOG_BYTES and connection in self._connections:
             self._answer_inbox(connection)
             self._flush(connection)
 
     def _flush(self, connection: Connection) -> None:
+        before = connection.outbox_bytes
         try:
             done = connection.flush()
         except OSError as error:
@@ -318,9 +332,9 @@ class Listener:
         if not done:
             held = connection.outbox_bytes >= BACKLOG_BYTES or connection.inbox
             events = WRITE if held else READ | WRITE
-            if connection not in self._waiting:
+            if connection.engine.ready and (connection.outbox_bytes < before or connection not in self._waiting):
                 connection.since = monotonic()
-                self._waiting[connection] = None
+            self._waiting.setdefault(connection)
         elif connection.engine.ready and not connection.inbox:
             self._waiting.pop(connection, None)
         elif connection.inbox:
@@ -354,9 +368,6 @@ class Listener:
     def _close_all(self) -> None:
         for connection in list(self._connections):
             self._close(connection, "the server stops")
-        self._selector.close()
-        for one in (*self._listening, self._wake_out, self._wake_in):
-            one.close()
         if self._spare is not None:
             os.close(self._spare)
             self._spare = None

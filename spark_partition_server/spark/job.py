@@ -10,7 +10,7 @@ from typing import Any
 
 from ..errors import ClusterError, JobFailed, MissingDependency, NotSerializable
 
-__all__ = ["Job", "as_rdd", "check_serializable", "is_alive", "seconds_since_start", "tasks_running"]
+__all__ = ["Job", "as_rdd", "check_serializable", "is_alive", "seconds_since_start"]
 
 log = logging.getLogger("spark_partition_server.spark")
 
@@ -160,14 +160,3 @@ def seconds_since_start(sc: Any) -> float:
     scala = sc._jsc.sc()
     return max(float(sc._jvm.System.currentTimeMillis() - scala.startTime()) / 1000, 0.0)
 
-
-def tasks_running(sc: Any, group: str) -> int:
-    """Tasks of a job group that run now."""
-    tracker = sc.statusTracker()
-    running = 0
-    for job_id in tracker.getJobIdsForGroup(group):
-        job = tracker.getJobInfo(job_id)
-        for stage_id in job.stageIds if job else ():
-            stage = tracker.getStageInfo(stage_id)
-            running += stage.numActiveTasks if stage else 0
-    return running

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["JOB_GROUP_PREFIX", "Slots", "read_slots"]
+__all__ = ["JOB_GROUP_PREFIX", "Slots", "Tasks", "read_slots", "tasks_of"]
 
 log = logging.getLogger("spark_partition_server.spark")
 
@@ -93,19 +94,51 @@ def _dynamic(conf: Any, now: int) -> int | None:
     return max(now, math.floor(int(executors_max) * _per_executor(conf)))
 
 
-def _held(scala: Any) -> int:
-    """Slots that other clusters' servers hold, from Spark's own list of jobs."""
+@dataclass(frozen=True)
+class Tasks:
+    """The tasks of one job group.
+
+    Attributes:
+        running: on an executor now.
+        unfinished: running or waiting for a slot.
+    """
+
+    running: int = 0
+    unfinished: int = 0
+
+
+def tasks_of(sc: Any, group: str) -> Tasks:
+    """The tasks of a job group, as the scheduler itself counts them."""
+    return _tasks(sc._jsc.sc()).get(group, Tasks())
+
+
+def _tasks(scala: Any) -> dict[str, Tasks]:
+    """The tasks by job group. Spark's public status lags behind by up to a heartbeat, so its scheduler is asked."""
+    found: dict[str, Tasks] = {}
     try:
-        jobs = scala.statusStore().jobsList(None)
-        held = 0
-        for index in range(jobs.size()):
-            job = jobs.apply(index)
-            group = job.jobGroup()
-            if not group.isDefined() or not group.get().startswith(JOB_GROUP_PREFIX):
-                continue
-            if job.status().toString() == "RUNNING":
-                held += job.numTasks() - job.numCompletedTasks() - job.numSkippedTasks()
-        return held
+        for manager in _task_sets(scala.taskScheduler().rootPool()):
+            properties = manager.taskSet().properties()
+            group = properties.getProperty("spark.jobGroup.id") if properties is not None else None
+            if group is not None:
+                old = found.get(group, Tasks())
+                running = manager.runningTasks()
+                # a zombie is a task set that failed or was cancelled: it starts nothing more
+                unfinished = running if manager.isZombie() else manager.numTasks() - manager.tasksSuccessful()
+                found[group] = Tasks(old.running + running, old.unfinished + unfinished)
     except Exception as error:  # noqa: BLE001 - an internal interface of Spark; without it the start timeout decides
-        log.debug("slots held by others unknown error=%s", error)
-        return 0
+        log.debug("tasks unknown error=%s", error)
+    return found
+
+
+def _task_sets(pool: Any) -> Iterator[Any]:
+    """The task sets of a scheduler pool and, under FAIR scheduling, of the pools inside it."""
+    for item in pool.schedulableQueue().toArray():
+        if item.schedulableQueue() is None:
+            yield item
+        else:
+            yield from _task_sets(item)
+
+
+def _held(scala: Any) -> int:
+    """Slots that other clusters' servers hold or wait for."""
+    return sum(tasks.unfinished for group, tasks in _tasks(scala).items() if group.startswith(JOB_GROUP_PREFIX))
