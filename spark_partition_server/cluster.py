@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import copy
 import logging
 import os
 import threading
@@ -36,6 +35,7 @@ from .spark import job as spark_job
 from .spark.address import driver_host
 from .spark.job import Job
 from .spark.results import keep, run_keeping
+from .spark.shipping import Shipped, pickled
 from .spark.slots import JOB_GROUP_PREFIX, read_slots, tasks_of
 from .wire.codes import Code
 
@@ -117,10 +117,10 @@ class Cluster:
             size = self.rdd.getNumPartitions()
             if size == 0:
                 raise InvalidCluster("the RDD has no partitions, so there is nothing to serve; repartition it")
-            spark_job.check_serializable(self.partition_server)
+            server = pickled(self.partition_server)
             self._interrupted.clear()
             self._await_slots(size)
-            self._launch(size)
+            self._launch(size, server)
             if await_hosts:
                 try:
                     self._await_members(size)
@@ -199,7 +199,7 @@ class Cluster:
 
     # ------------------------------------------------------------------------------------------- starting
 
-    def _launch(self, size: int) -> None:
+    def _launch(self, size: int, server: bytes) -> None:
         group = JOB_GROUP_PREFIX + os.urandom(8).hex()
         self._result = None
         coordinator = Coordinator(
@@ -212,20 +212,17 @@ class Cluster:
         coordinator.start()
         url = coordinator.get_url()
         assert url is not None
-        server = copy.copy(self.partition_server)  # the user's object stays as it was made
-        server.set_coordinator_url(url)
-        server.set_token(coordinator.token)
-        server.set_run(coordinator.run_id, group)
-        description = f"{size} partition servers: {type(server).__qualname__}"
+        shipped = Shipped(server, url, coordinator.token, coordinator.run_id, group)
+        description = f"{size} partition servers: {type(self.partition_server).__qualname__}"
         self.coordinator = coordinator
-        self._job = Job(self.sc, group, description, lambda: self._act(server), self._job_ended)
+        self._job = Job(self.sc, group, description, lambda: self._act(shipped), self._job_ended)
         self.connection_file = str(connection_file.write(connection_file.Connection(url, coordinator.run_id)))
         self._is_active = True
         self._at_exit = _stop_at_exit(self)
         self._job.start()
         log.info("started partitions=%d coordinator=%s", size, url)
 
-    def _act(self, server: PartitionServer) -> Any:
+    def _act(self, server: Shipped) -> Any:
         """The Spark action, in the job's thread."""
         if self.cache_result:
             return keep(run_keeping(self.rdd, server), self.options.result_bytes_max)

@@ -12,9 +12,11 @@ import os
 import socket
 import struct
 from collections.abc import Sequence
+from typing import Any
 
 from ..errors import RemoteProtocolError
-from ..wire.messages import FRAMES_MAX, Frame
+from ..wire.codec import PREAMBLE_BYTES
+from ..wire.messages import FIELDS_BYTES_MAX, FRAMES_MAX, Frame
 from ..wire.zmtp import Engine, Frames, Limits, encode, encode_vector
 from .clock import monotonic
 from .endpoints import parse
@@ -22,8 +24,10 @@ from .endpoints import parse
 __all__ = ["Lane"]
 
 READ_BYTES = 64 * 1024
+HEAD_BYTES_MAX = PREAMBLE_BYTES + FIELDS_BYTES_MAX  # before the payload, which is what senders measure
 SMALL_BYTES = 32 * 1024
 SHORTEST_TIMEOUT = 0.0005  # the kernel takes 0 for "for ever"
+LONGEST_TIMEOUT = 1e6  # receive() begins again after it
 SLACK = 0.05  # seconds by which a system call may wait longer than the deadline before the timeouts are set again
 _TIMEVAL = struct.Struct("@ll")
 
@@ -36,7 +40,7 @@ class Lane:
     Args:
         endpoint: ``tcp://host:port`` or ``ipc://path``.
         deadline: by which that must be done (``monotonic``).
-        message_bytes_max: the largest message accepted.
+        message_bytes_max: the largest payload accepted, all frames of a message together.
 
     Raises:
         TimeoutError: not done by the deadline.
@@ -51,9 +55,8 @@ class Lane:
         self.used = 0.0  # when it was used last; its owner keeps this
         self._armed = math.inf
         self._pid = os.getpid()
-        self._engine = Engine(b"DEALER", Limits(message_bytes_max, FRAMES_MAX))
-        family, address = parse(endpoint)
-        self._socket = self._connect(family, address, deadline)
+        self._engine = Engine(b"DEALER", Limits(message_bytes_max + HEAD_BYTES_MAX, FRAMES_MAX))
+        self._socket = _connect(endpoint, deadline)
         try:
             self._handshake(deadline)
             self._socket.settimeout(None)  # from here on the kernel's timeouts, see arm()
@@ -64,7 +67,7 @@ class Lane:
     def arm(self, timeout: float) -> None:
         """Sets how long one system call may wait, if that differs from before."""
         if timeout != self._armed:
-            fraction, seconds = math.modf(max(timeout, SHORTEST_TIMEOUT))
+            fraction, seconds = math.modf(min(max(timeout, SHORTEST_TIMEOUT), LONGEST_TIMEOUT))
             packed = _TIMEVAL.pack(int(seconds), int(fraction * 1e6))
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, packed)
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, packed)
@@ -99,9 +102,7 @@ class Lane:
         while True:
             remaining = deadline - monotonic()
             if self._armed > remaining + SLACK:
-                if remaining <= 0:
-                    raise TimeoutError("no answer by the deadline")
-                self.arm(remaining)
+                self.arm(max(remaining, 0.0))  # what is here already is taken even then
             room = engine.room()
             try:
                 if room is None:
@@ -113,11 +114,13 @@ class Lane:
                     messages = engine.filled(count) if count else []
             except BlockingIOError:
                 count, messages = -1, []
-                self._armed = math.inf
+                self._armed = math.inf  # to be set again: it was shorter than what remains
             if messages:
                 return messages
             if count == 0:
                 raise ConnectionResetError("the other side closed the connection")
+            if remaining <= 0:
+                raise TimeoutError("no answer by the deadline")
             output = engine.output()
             if output:
                 self._socket.sendall(output)
@@ -142,33 +145,12 @@ class Lane:
 
     def abort(self) -> None:
         """Ends the connection, also for a thread that waits on it. Twice is harmless."""
-        with contextlib.suppress(OSError):
-            self._socket.shutdown(socket.SHUT_RDWR)
+        if self._pid == os.getpid():  # a forked child must not end its parent's connection
+            with contextlib.suppress(OSError):
+                self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()
 
     # --------------------------------------------------------------------------------------------- helpers
-
-    @staticmethod
-    def _connect(
-        family: socket.AddressFamily, address: tuple[str, int] | str, deadline: float
-    ) -> socket.socket:
-        timeout = deadline - monotonic()
-        if timeout <= 0:
-            raise TimeoutError("no time left to connect")
-        if family != socket.AF_UNIX:
-            assert isinstance(address, tuple)
-            connected = socket.create_connection(address, timeout)
-            connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            connected.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-            return connected
-        connected = socket.socket(family, socket.SOCK_STREAM)
-        try:
-            connected.settimeout(timeout)
-            connected.connect(address)
-        except BaseException:
-            connected.close()
-            raise
-        return connected
 
     def _handshake(self, deadline: float) -> None:
         engine = self._engine
@@ -206,3 +188,40 @@ class Lane:
                 raise TimeoutError("the other side does not read")
             if vector:
                 self.arm(remaining)
+
+
+def _connect(endpoint: str, deadline: float) -> socket.socket:
+    """Connects to the first of the endpoint's addresses that answers; a name may have several."""
+    addresses = _addresses(endpoint)
+    failure: OSError = TimeoutError("no time left to connect")
+    for index, (family, address) in enumerate(addresses):
+        timeout = (deadline - monotonic()) / (len(addresses) - index)  # all of them within the one deadline
+        if timeout <= 0:
+            break
+        try:
+            return _connect_to(family, address, timeout)
+        except OSError as error:
+            failure = error
+    raise failure
+
+
+def _addresses(endpoint: str) -> list[tuple[socket.AddressFamily, Any]]:
+    family, address = parse(endpoint)
+    if isinstance(address, str):
+        return [(family, address)]
+    host, port = address
+    return [(found[0], found[4]) for found in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
+
+
+def _connect_to(family: socket.AddressFamily, address: Any, timeout: float) -> socket.socket:
+    connected = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        connected.settimeout(timeout)
+        connected.connect(address)
+        if family != socket.AF_UNIX:
+            connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            connected.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    except BaseException:
+        connected.close()
+        raise
+    return connected

@@ -19,7 +19,8 @@ from collections import deque
 from collections.abc import Callable, Sequence
 
 from ..errors import RemoteProtocolError
-from ..wire.messages import FRAMES_MAX, Frame
+from ..wire.codec import PREAMBLE_BYTES
+from ..wire.messages import FIELDS_BYTES_MAX, FRAMES_MAX, Frame
 from ..wire.zmtp import Engine, Frames, Limits, encode, encode_vector
 from .clock import monotonic
 
@@ -28,6 +29,7 @@ __all__ = ["Answer", "Connection", "Listener"]
 log = logging.getLogger("spark_partition_server.net")
 
 READ_BYTES = 64 * 1024
+HEAD_BYTES_MAX = PREAMBLE_BYTES + FIELDS_BYTES_MAX  # before the payload, which is what senders measure
 SMALL_BYTES = 32 * 1024  # a message up to this size is copied into one piece: one send
 BACKLOG_BYTES = 1 << 20  # a connection that leaves more than this unread is not read from
 VECTOR_MAX = 128  # buffers of one sendmsg, well under IOV_MAX
@@ -98,7 +100,7 @@ class Listener:
     Args:
         listening: bound sockets, tcp or Unix; closed with the listener.
         answer: called in the serving thread with every message; must not raise.
-        message_bytes_max: the largest message accepted.
+        message_bytes_max: the largest payload accepted, all frames of a message together.
         connections_max: one connection more is closed at once.
         handshake_timeout: seconds a connection has to finish the ZMTP handshake.
         write_timeout: seconds a client may leave octets that wait for it untouched.
@@ -115,7 +117,7 @@ class Listener:
     ) -> None:
         self._listening = list(listening)
         self._answer = answer
-        self._limits = Limits(message_bytes_max, FRAMES_MAX)
+        self._limits = Limits(message_bytes_max + HEAD_BYTES_MAX, FRAMES_MAX)
         self._connections_max = connections_max
         self._handshake_timeout = handshake_timeout
         self._write_timeout = write_timeout

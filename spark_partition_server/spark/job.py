@@ -8,9 +8,9 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from ..errors import ClusterError, JobFailed, MissingDependency, NotSerializable
+from ..errors import ClusterError, JobFailed, MissingDependency
 
-__all__ = ["Job", "as_rdd", "check_serializable", "is_alive", "seconds_since_start"]
+__all__ = ["Job", "as_rdd", "is_alive", "seconds_since_start"]
 
 log = logging.getLogger("spark_partition_server.spark")
 
@@ -121,30 +121,6 @@ def as_rdd(data: Any) -> Any:
     if rdd is None or not hasattr(rdd, "mapPartitionsWithIndex"):
         raise TypeError(f"an RDD or a DataFrame is wanted, not {type(data).__module__}.{type(data).__qualname__}")
     return rdd
-
-
-def check_serializable(server: Any) -> None:
-    """Pickles a server as Spark will.
-
-    Raises:
-        NotSerializable: it cannot be pickled; the text names the attribute, where one is to blame.
-    """
-    from pyspark.cloudpickle import dumps  # noqa: PLC0415
-
-    try:
-        dumps(server)
-    except Exception as error:
-        culprit = "its class"
-        for name, value in vars(server).items():
-            try:
-                dumps(value)
-            except Exception:  # noqa: BLE001 - any failure to pickle makes it the culprit
-                culprit = f"its attribute {name!r} (a {type(value).__module__}.{type(value).__qualname__})"
-                break
-        raise NotSerializable(
-            f"{type(server).__qualname__} cannot be shipped to the executors because {culprit} cannot be pickled: "
-            f"{error}. Keep only plain data before the server runs, and make everything live in init_partition."
-        ) from error
 
 
 def is_alive(sc: Any) -> bool:

@@ -1,0 +1,68 @@
+"""Shipping a server to the executors: pickled once, on the driver, when the cluster starts."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from ..errors import NotSerializable
+
+__all__ = ["Shipped", "pickled"]
+
+
+@dataclass(frozen=True)
+class Shipped:
+    """What Spark calls on every partition: a server as octets, and the run it belongs to.
+
+    The user's own object is never changed, so that it may serve in several clusters.
+
+    Attributes:
+        server: the pickled ``PartitionServer``.
+        coordinator_url, token, run_id: told to the server before it is called.
+        job_group: the only job group it serves under.
+    """
+
+    server: bytes
+    coordinator_url: str
+    token: bytes
+    run_id: bytes
+    job_group: str
+
+    def __call__(self, ind: int, itr: Iterable[Any]) -> Iterator[Any]:
+        """In the executor's Python."""
+        server = pickle.loads(self.server)
+        server.set_coordinator_url(self.coordinator_url)
+        server.set_token(self.token)
+        server.set_run(self.run_id, self.job_group)
+        served: Iterator[Any] = server(ind, itr)
+        return served
+
+    def __repr__(self) -> str:
+        return f"<a partition server of {len(self.server)} octets>"  # Spark may log it: no token
+
+
+def pickled(server: Any) -> bytes:
+    """A server as octets, by the pickler that Spark uses: classes of scripts and notebooks travel by value.
+
+    Raises:
+        NotSerializable: it cannot be pickled; the text names the attribute, where one is to blame.
+    """
+    from pyspark.cloudpickle import dumps  # noqa: PLC0415
+
+    try:
+        octets: bytes = dumps(server)
+        return octets
+    except Exception as error:
+        culprit = "its class"
+        for name, value in vars(server).items():
+            try:
+                dumps(value)
+            except Exception:  # noqa: BLE001 - any failure to pickle makes it the culprit
+                culprit = f"its attribute {name!r} (a {type(value).__module__}.{type(value).__qualname__})"
+                break
+        raise NotSerializable(
+            f"{type(server).__qualname__} cannot be shipped to the executors because {culprit} cannot be pickled: "
+            f"{error}. Keep only plain data before the server runs, and make everything live in init_partition."
+        ) from error
