@@ -68,7 +68,18 @@ __all__ = [
 
 
 class SparkPartitionServerError(Exception):
-    """Base of every error of this library."""
+    """Base of every error of this library. All of them can be pickled, for users who send them on."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuilt, (type(self), self.args, self.__dict__)
+
+
+def _rebuilt(kind: type[SparkPartitionServerError], args: tuple[Any, ...], state: dict[str, Any]) -> Exception:
+    """An error as it was, without its constructor, which may take other arguments than it keeps."""
+    error = kind.__new__(kind, *args)
+    error.args = args
+    error.__dict__.update(state)
+    return error
 
 
 # ------------------------------------------------------------------------------------------- protocol
@@ -344,6 +355,7 @@ class PortUnavailable(ClusterError, OSError):
         super().__init__(f"no free port on {host} in {ports[0]}..{ports[1]}: {reason}; widen the range or free a port")
         self.host = host
         self.ports = ports
+        self.reason = reason
 
 
 class JobFailed(ClusterError):

@@ -124,7 +124,7 @@ class PartitionServer:
             raise
         except ClusterError:
             raise  # the coordinator knows, or cannot be told
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             if not life.registered:
                 life.no_server(Code.INIT_FAILED, error)
             raise
@@ -163,14 +163,15 @@ class PartitionServer:
             reason: for the log.
             grace: seconds to finish what is under way.
         """
-        import urllib.request  # noqa: PLC0415 - only servers with an HTTP server of their own need it
+        from http.client import HTTPConnection  # noqa: PLC0415 - only servers with an HTTP server of their own need it
 
         assert self.token is not None
-        request = urllib.request.Request(
-            f"http://{self.host}:{self.port}/control/shutdown", data=b"", headers={"X-SPS-Token": self.token.hex()}
-        )
-        with urllib.request.urlopen(request, timeout=max(grace, 1.0)):
-            pass
+        connection = HTTPConnection(self.host, self.port, timeout=max(grace, 1.0))  # straight: no proxy of the host's
+        try:
+            connection.request("POST", "/control/shutdown", b"", {"X-SPS-Token": self.token.hex()})
+            connection.getresponse().read()
+        finally:
+            connection.close()
 
     # --------------------------------------------------------------------------------- addresses to bind
 
@@ -225,13 +226,13 @@ class _Life:
         if self.failure is not None:
             raise self.failure
 
-    def no_server(self, code: Code, error: Exception) -> None:
+    def no_server(self, code: Code, error: Exception | SystemExit) -> None:
         """Tells the coordinator why there will be no server here. Best effort: the task fails in any case."""
         log.warning("no server partition=%d code=%s error=%r", self.who.rank, code.name, error)
         detail = "".join(traceback.format_exception(error))
         with contextlib.suppress(Exception):
             self._open("")
-            text = f"{type(error).__name__}: {error}"
+            text = error.reason if isinstance(error, PortUnavailable) else f"{type(error).__name__}: {error}"
             self.leave(code, shorten(text, TEXT_CHARS_MAX - 100), shorten(detail, DETAIL_CHARS_MAX))
 
     def leave(self, code: Code, text: str, detail: str = "") -> None:

@@ -12,6 +12,7 @@ import contextlib
 import errno
 import logging
 import os
+import select
 import selectors
 import socket
 import threading
@@ -220,6 +221,8 @@ class Listener:
                 self._spare = os.open(os.devnull, os.O_RDONLY)
 
     def _acceptable(self, listening: socket.socket) -> None:
+        if self._accept_again is not None:
+            return  # another of the listening sockets has found the table full in this very turn
         for _ in range(ACCEPTS):
             try:
                 accepted, _ = listening.accept()
@@ -251,10 +254,14 @@ class Listener:
 
     def _full(self, listening: socket.socket, error: OSError) -> None:
         """The descriptor table is full: whoever has not finished its handshake gives way, then the newcomer."""
-        unfinished = next((one for one in self._waiting if not one.engine.ready), None)
-        if unfinished is not None:
-            self._close(unfinished, "the descriptor table is full")
+        if not _has_newcomer(listening):  # the kernel says so as well when nobody is there to be accepted
             return
+        for one in list(self._waiting):
+            if not one.engine.ready:
+                self._readable(one)  # the rest of its handshake may be here already
+            if not one.engine.ready:
+                self._close(one, "the descriptor table is full")
+                return
         if self._spare is not None:
             os.close(self._spare)
             self._spare = None
@@ -263,8 +270,8 @@ class Listener:
             self._hold_spare()
         log.warning("accept paused seconds=%g error=%s: raise the limit of open files", ACCEPT_PAUSE, error)
         self._accept_again = monotonic() + ACCEPT_PAUSE
-        for one in self._listening:
-            self._selector.unregister(one)
+        for other in self._listening:
+            self._selector.unregister(other)
 
     # ------------------------------------------------------------------------------------ reading, writing
 
@@ -373,3 +380,9 @@ class Listener:
         if self._spare is not None:
             os.close(self._spare)
             self._spare = None
+
+
+def _has_newcomer(listening: socket.socket) -> bool:
+    poll = select.poll()  # needs no descriptor of its own
+    poll.register(listening, select.POLLIN)
+    return bool(poll.poll(0))

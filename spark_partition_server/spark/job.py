@@ -15,7 +15,7 @@ __all__ = ["Job", "as_rdd", "is_alive", "seconds_since_start"]
 log = logging.getLogger("spark_partition_server.spark")
 
 CANCEL_EVERY = 0.5  # seconds; a job submitted just after one cancel needs another
-OURS = ("zmq", "msgpack", "nacl", "spark_partition_server", "flask", "cheroot", "werkzeug")
+OURS = ("zmq", "msgpack", "nacl", "spark_partition_server", "flask", "waitress", "werkzeug")
 _MISSING = re.compile(r"ModuleNotFoundError: No module named '([\w.]+)'")
 
 

@@ -14,20 +14,15 @@ import cloudpickle
 import flask
 import pytest
 from support.wait import wait_until
-from support.web import LOCAL, LONG, ask, ended, in_thread, nothing_left, refuses
+from support.web import LOCAL, LONG, ask, ended, in_thread, refuses
 
 from spark_partition_server.errors import MissingDependency, PortUnavailable
 from spark_partition_server.flask_server import FlaskPartitionServer
 from spark_partition_server.options import ServerOptions
+from spark_partition_server.thread_utils import ServerThread
 
 TOKEN = bytes(range(240, 256))
 SHUTDOWN = "/control/shutdown"
-
-
-@pytest.fixture(autouse=True)
-def _clean() -> Iterator[None]:
-    with nothing_left():
-        yield
 
 
 class Recording(FlaskPartitionServer):
@@ -70,9 +65,8 @@ class Launch:
         assert ended(self.thread)
         return self.error
 
-    def ask(self, path: str, method: str = "GET", **headers: str) -> tuple[int, str]:
-        named = {name.replace("_", "-"): text for name, text in headers.items()}
-        return ask(self.server.port, path, method, headers=named)
+    def ask(self, path: str, method: str = "GET", token: str | None = None) -> tuple[int, str]:
+        return ask(self.server.port, path, method, headers={} if token is None else {"X-SPS-Token": token})
 
 
 @contextlib.contextmanager
@@ -160,7 +154,6 @@ def test_init_finds_everything_in_its_place() -> None:
         assert seen["PARTITION_SERVER"] is server
         assert seen["given"] is config
         assert seen["reachable"]  # the port is bound: nobody else can take it while init runs
-        assert server.app is not None
         assert launch.ask("/control/ping")[0] == 200
 
 
@@ -237,9 +230,8 @@ def test_it_answers_when_it_registers() -> None:
 )
 def test_without_the_token_nobody_stops_the_server(header: str | None) -> None:
     # failure: a stranger ends a partition; or the comparison raises, and the stranger gets an error 500
-    headers = {} if header is None else {"X_SPS_Token": header}
     with launched(Recording()) as launch:
-        assert launch.ask(SHUTDOWN, "POST", **headers)[0] == 403
+        assert launch.ask(SHUTDOWN, "POST", header)[0] == 403
         assert launch.ask(f"{SHUTDOWN}?token={TOKEN.hex()}", "POST")[0] == 403  # a URL ends up in logs
         assert launch.ask("/control/ping")[0] == 200
 
@@ -249,15 +241,15 @@ def test_a_server_without_a_token_cannot_be_stopped_over_http(token: bytes | Non
     # failure: no token means that every token will do
     with launched(Recording()) as launch:
         launch.server.token = token
-        assert launch.ask(SHUTDOWN, "POST", X_SPS_Token="")[0] == 403
-        assert launch.ask(SHUTDOWN, "POST", X_SPS_Token="None")[0] == 403
+        assert launch.ask(SHUTDOWN, "POST", token="")[0] == 403
+        assert launch.ask(SHUTDOWN, "POST", token="None")[0] == 403
 
 
 @pytest.mark.parametrize("header", [TOKEN.hex(), TOKEN.hex().upper()])
 def test_with_the_token_the_server_answers_and_stops(header: str) -> None:
     # failure: the stop cuts its own answer off
     launch = Launch(Recording()).ready()
-    assert launch.ask(SHUTDOWN, "POST", X_SPS_Token=header) == (200, "the server shuts down\n")
+    assert launch.ask(SHUTDOWN, "POST", token=header) == (200, "the server shuts down\n")
     assert launch.failure() is None
     assert refuses(launch.server.port)
 
@@ -335,7 +327,7 @@ def test_the_shutdown_callback_runs_once_while_the_server_still_answers() -> Non
     calls: list[Any] = []
     server.set_shutdown_callback(lambda: calls.append(launch.ask("/control/ping")))
     launch = Launch(server).ready()
-    launch.ask(SHUTDOWN, "POST", X_SPS_Token=TOKEN.hex())
+    launch.ask(SHUTDOWN, "POST", token=TOKEN.hex())
     server.shutdown()
     assert launch.failure() is None
     assert calls == [(200, "")]
@@ -391,6 +383,8 @@ def test_the_limits_of_the_options_hold() -> None:
         assert ask(launch.server.port, "/control/ping", "POST", bytes(11))[0] == 413
     with pytest.raises(ValueError, match="threads must be at least 1"):
         FlaskPartitionServer(threads=0)
+    with pytest.raises(ValueError, match="threads must be at least 1"):
+        ServerThread(flask.Flask("test"), threads=0)
 
 
 @pytest.mark.parametrize("module", ["flask", "waitress"])

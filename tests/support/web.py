@@ -1,18 +1,15 @@
-"""Plain HTTP on loopback, and a look at what a test leaves behind."""
+"""Plain HTTP on loopback."""
 
 from __future__ import annotations
 
 import contextlib
 import http.client
-import os
 import socket
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from .wait import wait_until
-
-__all__ = ["LOCAL", "LONG", "ask", "ended", "in_thread", "nothing_left", "read_all", "refuses"]
+__all__ = ["LOCAL", "LONG", "ask", "ended", "in_thread", "read_all", "refuses"]
 
 LOCAL = "127.0.0.1"
 LONG = 60.0  # seconds; a test that waits this long has failed
@@ -57,21 +54,3 @@ def ended(thread: threading.Thread) -> bool:
     """Whether ``thread`` ends within LONG seconds."""
     thread.join(LONG)
     return not thread.is_alive()
-
-
-@contextlib.contextmanager
-def nothing_left() -> Iterator[None]:
-    """Fails when the block leaves a thread, a socket or a pipe."""
-    threads, channels = set(threading.enumerate()), _channels()
-    yield
-    wait_until(lambda: set(threading.enumerate()) <= threads, what="all threads of the test to end")
-    assert _channels() <= channels
-
-
-def _channels() -> set[str]:
-    """The sockets and pipes of this process, as the kernel names them."""
-    found = set()
-    for name in os.listdir("/proc/self/fd"):
-        with contextlib.suppress(OSError):  # the descriptor of the listing itself
-            found.add(os.readlink(f"/proc/self/fd/{name}"))
-    return {target for target in found if target.startswith(("socket:", "pipe:"))}
