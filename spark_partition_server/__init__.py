@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from .flask_server import FlaskPartitionServer
     from .thread_utils import ServerThread
 
-__all__ = [
+__all__ = [  # noqa: PLE0604 - _errors is a list of strings
     "Client",
     "ClientOptions",
     "Cluster",
@@ -40,7 +40,7 @@ __all__ = [
     "get_host",
     "get_open_port",
     "method",
-    *_errors,  # noqa: PLE0604 - a list of strings
+    *_errors,
 ]
 
 

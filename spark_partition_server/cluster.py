@@ -34,9 +34,9 @@ from .query_server import idempotent_methods
 from .spark import job as spark_job
 from .spark.address import driver_host
 from .spark.job import Job
-from .spark.results import keep, run_keeping
+from .spark.results import keep, run_keeping, run_only
 from .spark.shipping import Shipped, pickled
-from .spark.slots import JOB_GROUP_PREFIX, read_slots, tasks_of
+from .spark.slots import JOB_GROUP_PREFIX, read_slots, tasks_of, why_missing
 from .wire.codes import Code
 
 __all__ = ["Cluster"]
@@ -226,7 +226,7 @@ class Cluster:
         """The Spark action, in the job's thread."""
         if self.cache_result:
             return keep(run_keeping(self.rdd, server), self.options.result_bytes_max)
-        self.rdd.mapPartitionsWithIndex(server).foreachPartition(_exhaust)
+        run_only(self.rdd, server)
         return None
 
     def _job_ended(self) -> None:
@@ -279,7 +279,7 @@ class Cluster:
                     seen, moved = state, monotonic()
                 elif monotonic() - moved >= timeout:
                     missing = set(range(size)) - set(coordinator.hosts)
-                    raise StartTimeout(set(coordinator.hosts), missing, timeout, _why(self.sc, running, size))
+                    raise StartTimeout(set(coordinator.hosts), missing, timeout, why_missing(self.sc, running, size))
 
     def _broken(self) -> ClusterError | None:
         """Why the cluster will not be complete, if that is known."""
@@ -331,9 +331,8 @@ class Cluster:
         coordinator.shutdown_hosts(grace=options.stop_timeout)
         try:
             left = coordinator.wait(lambda: not coordinator.hosts or not job.alive, options.stop_timeout)
-        except CoordinatorLost as lost:
-            log.error("stop without a coordinator error=%s", lost)
-            left = False
+        except CoordinatorLost:
+            left = False  # the coordinator has logged why
         if left and not cancel:
             # every server has left; what remains is the result, which may take its time
             job.join(options.result_timeout if self.cache_result else options.stop_timeout)
@@ -361,29 +360,10 @@ class Cluster:
         return self._job.failure() if self._job is not None else None
 
 
-def _exhaust(elements: Any) -> None:
-    for _ in elements:
-        pass
-
-
 def _default_server() -> PartitionServer:
     from .flask_server import FlaskPartitionServer  # noqa: PLC0415 - the original's default; flask is an extra
 
     return FlaskPartitionServer()
-
-
-def _why(sc: Any, running: int, size: int) -> str:
-    """What is known about why partitions are missing."""
-    if running < size:
-        slots = read_slots(sc, spark_job.seconds_since_start(sc))
-        return (
-            f"Spark runs {running} of the {size} tasks on {slots.now} slots: other jobs may hold the rest, or executors "
-            "cannot be had; see Spark's web page"
-        )
-    return (
-        "All their tasks run, so init_partition is still at work or the executors cannot reach the driver at the "
-        "coordinator's address (docs/deploying.md, 'Addresses'); raise start_timeout if it is the former"
-    )
 
 
 def _stop_at_exit(cluster: Cluster) -> Callable[[], None]:

@@ -12,7 +12,7 @@ import traceback
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar, overload
 
-from .core.dispatch import Dispatch, Handler, handler_error
+from .core.dispatch import Dispatch, Handler, handler_error, shorten
 from .errors import RemoteProtocolError
 from .net.clock import monotonic
 from .net.endpoints import bind_tcp, tcp_endpoint
@@ -20,7 +20,7 @@ from .net.listener import Listener
 from .partition_server import PartitionServer
 from .wire import codec
 from .wire.codes import Code
-from .wire.messages import Error, Frame, Kind, Message, Refuse
+from .wire.messages import TEXT_CHARS_MAX, Error, Frame, Kind, Message, Refuse
 from .wire.payload import decode_value, encode_value, size_of
 from .wire.zmtp import Frames
 
@@ -139,7 +139,14 @@ class _Answering:
         self._reply = codec.preamble(Kind.REPLY, server.run_id)
 
     def answer(self, frames: Frames, received: float) -> Sequence[Frame] | None:
-        """The answer to one message; None: silence. Never raises on foreign bytes."""
+        """The answer to one message; None: silence. Raises nothing: a message must not end the server."""
+        try:
+            return self._answer(frames, received)
+        except Exception:
+            log.exception("a message could not be answered: a bug of this library")
+            return self._encode(Refuse(Code.UNEXPECTED, "the server failed to answer; its log says why"))
+
+    def _answer(self, frames: Frames, received: float) -> Sequence[Frame] | None:
         try:
             fields = codec.read_request(frames, self._request, self._run_id)
         except RemoteProtocolError as error:
@@ -155,7 +162,7 @@ class _Answering:
             if type(args) is not list or type(kwargs) is not dict:
                 raise RemoteProtocolError("the value of a request is [args, kwargs]", Code.INVALID_ARGUMENT)
         except (RemoteProtocolError, ImportError, TypeError, ValueError) as error:
-            return self._encode(Error(call_id, Code.INVALID_ARGUMENT, f"the arguments cannot be decoded: {error}"))
+            return self._encode(_invalid(call_id, f"the arguments cannot be decoded: {error}"))
         try:
             result = handler(*args, **kwargs)
             payload = encode_value(result)
@@ -183,10 +190,14 @@ def _failed(call_id: int, handler: Handler, args: Any, kwargs: Any, error: BaseE
         try:
             inspect.signature(handler).bind(*args, **kwargs)
         except TypeError as mismatch:
-            return Error(call_id, Code.INVALID_ARGUMENT, f"the arguments do not fit: {mismatch}")
+            return _invalid(call_id, f"the arguments do not fit: {mismatch}")
         except ValueError:
             pass  # no signature to be had
     if inner is not None:
         error = error.with_traceback(inner)  # the server's own frame says nothing
     text = "".join(traceback.format_exception(error))
     return handler_error(call_id, type(error).__name__, str(error), text)
+
+
+def _invalid(call_id: int, text: str) -> Error:
+    return Error(call_id, Code.INVALID_ARGUMENT, shorten(text, TEXT_CHARS_MAX))

@@ -69,14 +69,14 @@ def handler_error(call_id: int, name: str, message: str, traceback: str) -> Erro
     )
 
 
-def shorten(text: str, chars_max: int) -> str:
-    """``text`` within ``chars_max`` characters: its beginning and its end, which say most.
+def shorten(text: str, octets_max: int) -> str:
+    """``text`` within ``octets_max`` octets of UTF-8: its beginning and its end, which say most.
 
     Lone surrogates (undecodable file names, say) are replaced: they cannot be sent.
     """
-    text = text.encode("utf-8", "replace").decode("utf-8")
-    if len(text) <= chars_max:
-        return text
-    mark = " [...] "
-    head = (chars_max - len(mark)) // 3
-    return text[:head] + mark + text[len(text) - (chars_max - len(mark) - head) :]
+    octets = text.encode("utf-8", "replace")
+    if len(octets) > octets_max:
+        mark = b" [...] "
+        head = (octets_max - len(mark)) // 3
+        octets = octets[:head] + mark + octets[len(octets) - (octets_max - len(mark) - head) :]
+    return octets.decode("utf-8", "ignore")

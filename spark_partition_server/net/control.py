@@ -45,7 +45,7 @@ def router(host: str, ports: tuple[int, int] | None, expected: int) -> tuple[zmq
     bound.maxmsgsize = CONTROL_FRAME_BYTES
     bound.handshake_ivl = 2000  # ms: idle strangers lose their connection, and give its descriptor back
     bound.backlog = BACKLOG
-    _common(bound, host)
+    _common(bound, ipv6=":" in host)
     try:
         return context, bound, _bind(bound, host, ports)
     except zmq.ZMQError as error:
@@ -68,13 +68,13 @@ def dealer(endpoint: str) -> tuple[zmq.Context[Any], zmq.Socket[bytes]]:
     connected.connect_timeout = 2000
     connected.reconnect_ivl = random.randint(100, 500)  # ms: a thousand members do not come back in step
     connected.reconnect_ivl_max = 5000
-    _common(connected, endpoint)
+    _common(connected, ipv6="[" in endpoint)
     connected.connect(endpoint)
     return context, connected
 
 
-def _common(socket: zmq.Socket[bytes], address: str) -> None:
-    socket.ipv6 = address.count(":") > 2 or address.startswith("::")
+def _common(socket: zmq.Socket[bytes], ipv6: bool) -> None:
+    socket.ipv6 = ipv6
     # They find a dead network or a stopped host. A hung Python answers them all the same: libzmq's thread does.
     socket.heartbeat_ivl = 1000
     socket.heartbeat_timeout = 5000

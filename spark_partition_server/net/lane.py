@@ -9,8 +9,11 @@ from __future__ import annotations
 import contextlib
 import math
 import os
+import select
+import signal
 import socket
 import struct
+import threading
 from collections.abc import Sequence
 from typing import Any
 
@@ -48,13 +51,14 @@ class Lane:
         RemoteProtocolError: the other side does not speak the protocol.
     """
 
-    __slots__ = ("__weakref__", "_armed", "_engine", "_pid", "_socket", "endpoint", "used")
+    __slots__ = ("__weakref__", "_armed", "_engine", "_pid", "_polls", "_socket", "endpoint", "used")
 
     def __init__(self, endpoint: str, deadline: float, message_bytes_max: int) -> None:
         self.endpoint = endpoint
         self.used = 0.0  # when it was used last; its owner keeps this
         self._armed = math.inf
         self._pid = os.getpid()
+        self._polls = _signals_are_handled()
         self._engine = Engine(b"DEALER", Limits(message_bytes_max + HEAD_BYTES_MAX, FRAMES_MAX))
         self._socket = _connect(endpoint, deadline)
         try:
@@ -80,15 +84,16 @@ class Lane:
             TimeoutError, OSError: the message did not leave whole, so the other side cannot act on it. The lane is
                 of no further use.
         """
-        if sum(map(len, frames)) <= SMALL_BYTES:
-            octets = encode(frames)
-            try:
-                if self._socket.send(octets) == len(octets):
-                    return
-            except BlockingIOError:
-                raise TimeoutError("the other side does not read") from None
-            raise ConnectionAbortedError("a small message left in part only")
-        self._send_large(encode_vector(frames), deadline)
+        if sum(map(len, frames)) > SMALL_BYTES:
+            self._send_vector(encode_vector(frames), deadline)
+            return
+        octets = encode(frames)
+        try:
+            sent = self._socket.send(octets, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            sent = 0
+        if sent < len(octets):
+            self._send_vector([memoryview(octets)[sent:]], deadline)
 
     def receive(self, deadline: float) -> list[Frames]:
         """Waits for messages; returns at least one.
@@ -105,6 +110,8 @@ class Lane:
                 self.arm(max(remaining, 0.0))  # what is here already is taken even then
             room = engine.room()
             try:
+                if self._polls:
+                    self._poll(select.POLLIN, remaining)
                 if room is None:
                     data = self._socket.recv(READ_BYTES)
                     count = len(data)
@@ -115,15 +122,15 @@ class Lane:
             except BlockingIOError:
                 count, messages = -1, []
                 self._armed = math.inf  # to be set again: it was shorter than what remains
+            output = engine.output()
+            if output:  # PONGs: also when a message came with the PING, or they would pile up
+                self._socket.sendall(output)
             if messages:
                 return messages
             if count == 0:
                 raise ConnectionResetError("the other side closed the connection")
             if remaining <= 0:
                 raise TimeoutError("no answer by the deadline")
-            output = engine.output()
-            if output:
-                self._socket.sendall(output)
 
     def lost(self) -> bool:
         """Whether the other side has closed the connection, as far as this host knows."""
@@ -170,12 +177,21 @@ class Lane:
             if engine.receive(data):
                 raise RemoteProtocolError("a message came before any was asked for")
 
-    def _send_large(self, vector: list[Frame], deadline: float) -> None:
+    def _send_vector(self, vector: list[Frame], deadline: float) -> None:
+        flags = socket.MSG_DONTWAIT if self._polls else 0
         while vector:
+            remaining = deadline - monotonic()
+            if remaining <= 0:
+                raise TimeoutError("the other side does not read")
+            if self._armed > remaining + SLACK:
+                self.arm(remaining)
             try:
-                sent = self._socket.sendmsg(vector)
+                if self._polls:
+                    self._poll(select.POLLOUT, remaining)
+                sent = self._socket.sendmsg(vector, (), flags)
             except BlockingIOError:
-                sent = 0
+                self._armed = math.inf
+                continue
             while sent:
                 first = vector[0]
                 if sent < len(first):
@@ -183,11 +199,16 @@ class Lane:
                     break
                 sent -= len(first)
                 vector.pop(0)
-            remaining = deadline - monotonic()
-            if vector and remaining <= 0:
-                raise TimeoutError("the other side does not read")
-            if vector:
-                self.arm(remaining)
+
+    def _poll(self, event: int, timeout: float) -> None:
+        """Waits until the socket is ready, or raises BlockingIOError."""
+        if self._socket.fileno() < 0:
+            return  # closed by another thread: the call on the socket says so
+        poll = select.poll()
+        poll.register(self._socket, event)
+        if not poll.poll(min(max(timeout, 0.0), LONGEST_TIMEOUT) * 1000):
+            raise BlockingIOError
+
 
 
 def _connect(endpoint: str, deadline: float) -> socket.socket:
@@ -225,3 +246,14 @@ def _connect_to(family: socket.AddressFamily, address: Any, timeout: float) -> s
         connected.close()
         raise
     return connected
+
+
+def _signals_are_handled() -> bool:
+    """Whether this thread may be interrupted, other than by Ctrl-C, to run a signal handler in Python.
+
+    Python then begins the interrupted system call again with its whole timeout: a timer's signals could put the end of
+    a call off for ever. ``poll`` keeps its deadline, and costs a microsecond.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return False
+    return any(callable(signal.getsignal(number)) for number in signal.valid_signals() - {signal.SIGINT})

@@ -67,6 +67,7 @@ class Loop:
         self._context = context
         self._socket = bound
         self._routes = bound.type == zmq.ROUTER
+        self._frames_kept = FRAMES_MAX + (2 if self._routes else 1)  # the sender's, and one more than is allowed
         self._machine = machine
         self._run_id = run_id
         self._perform = perform
@@ -99,7 +100,9 @@ class Loop:
         """
         self._stopping = True
         self._wake()
-        if threading.current_thread() is not self._thread and self._thread.ident is not None:
+        if self._thread.ident is None:
+            self._close()  # it was never started
+        elif threading.current_thread() is not self._thread:
             self._thread.join(timeout)
         return not self._thread.is_alive()
 
@@ -143,7 +146,7 @@ class Loop:
             frames.append(self._socket.recv(zmq.NOBLOCK))
             while self._socket.rcvmore:
                 frame = self._socket.recv()
-                if len(frames) <= FRAMES_MAX:
+                if len(frames) < self._frames_kept:
                     frames.append(frame)
         except zmq.Again:
             return False

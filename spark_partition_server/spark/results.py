@@ -15,9 +15,14 @@ import logging
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-__all__ = ["keep", "run_keeping"]
+__all__ = ["keep", "run_keeping", "run_only"]
 
 log = logging.getLogger("spark_partition_server.spark")
+
+
+def run_only(rdd: Any, server: Any) -> None:
+    """Runs the servers as one job; what they return is dropped."""
+    rdd.mapPartitionsWithIndex(server).foreachPartition(_exhaust)
 
 
 def run_keeping(rdd: Any, server: Any) -> Any:
@@ -50,6 +55,11 @@ def keep(result: Any, bytes_max: int) -> Any:
     kept.cache()
     result.unpersist()
     return kept
+
+
+def _exhaust(elements: Iterable[Any]) -> None:
+    for _ in elements:
+        pass
 
 
 def _pickled(elements: Iterable[Any]) -> Iterator[bytes]:

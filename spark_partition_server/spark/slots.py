@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["JOB_GROUP_PREFIX", "Slots", "Tasks", "read_slots", "tasks_of"]
+__all__ = ["JOB_GROUP_PREFIX", "Slots", "Tasks", "read_slots", "tasks_of", "why_missing"]
 
 log = logging.getLogger("spark_partition_server.spark")
 
@@ -110,6 +110,20 @@ class Tasks:
 def tasks_of(sc: Any, group: str) -> Tasks:
     """The tasks of a job group, as the scheduler itself counts them."""
     return _tasks(sc._jsc.sc()).get(group, Tasks())
+
+
+def why_missing(sc: Any, running: int, size: int) -> str:
+    """What is known about why partitions are missing."""
+    if running < size:
+        slots = read_slots(sc, SETTLED)
+        return (
+            f"Spark runs {running} of the {size} tasks on {slots.now} slots: other jobs may hold the rest, or "
+            "executors cannot be had; see Spark's web page"
+        )
+    return (
+        "All their tasks run, so init_partition is still at work or the executors cannot reach the driver at the "
+        "coordinator's address (docs/deploying.md, 'Addresses'); raise start_timeout if it is the former"
+    )
 
 
 def _tasks(scala: Any) -> dict[str, Tasks]:

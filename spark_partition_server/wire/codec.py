@@ -28,6 +28,7 @@ __all__ = [
     "VIEW_BYTES_MAX",
     "decode",
     "decode_fields",
+    "describe",
     "encode",
     "members_of",
     "preamble",
@@ -44,6 +45,7 @@ VERSION = 1
 RUN_ID_BYTES = 8
 PREAMBLE = struct.Struct("!3sBBBH8s")
 PREAMBLE_BYTES = PREAMBLE.size  # 16
+FIELDS_ITEMS_MAX = 1024  # of one array or map: msgpack makes room for as many as a header announces
 VIEW_BYTES_MAX = 16 * 1024 * 1024  # a hundred thousand members of 160 octets
 
 _ENCODED: dict[Kind, tuple[str, ...]] = {
@@ -90,6 +92,11 @@ def read_preamble(frame: Frame, run_id: bytes) -> Kind:
         raise RemoteProtocolError(f"no message has kind {kind}", Code.UNKNOWN_KIND) from None
 
 
+def describe(error: BaseException) -> str:
+    """A decoder's exception as text. msgpack's ExtraData holds all that was decoded, which must not be printed."""
+    return "there are octets behind its end" if isinstance(error, msgpack.ExtraData) else f"{error!r:.200}"
+
+
 def encode(message: Message, run_id: bytes) -> list[Frame]:
     """The frames of a message.
 
@@ -97,7 +104,10 @@ def encode(message: Message, run_id: bytes) -> list[Frame]:
         LocalProtocolError: the fields are over their limit together.
     """
     kind = message.kind
-    fields = msgpack.packb([getattr(message, name) for name in _ENCODED[kind]])
+    try:
+        fields = msgpack.packb([getattr(message, name) for name in _ENCODED[kind]])
+    except (TypeError, ValueError, OverflowError) as error:
+        raise LocalProtocolError(f"the fields of {kind.name} cannot be encoded: {error}") from None
     if len(fields) > FIELDS_BYTES_MAX:
         raise LocalProtocolError(f"the fields of {kind.name} take {len(fields)} octets, over {FIELDS_BYTES_MAX}")
     payload = message.payload if kind in _CARRIES_PAYLOAD else ()  # type: ignore[attr-defined]
@@ -139,9 +149,9 @@ def decode_fields(frame: Frame) -> list[Any]:
     if len(frame) > FIELDS_BYTES_MAX:
         raise RemoteProtocolError(f"the fields take {len(frame)} octets, over {FIELDS_BYTES_MAX}", Code.MALFORMED)
     try:
-        values = msgpack.unpackb(frame)
+        values = msgpack.unpackb(frame, max_array_len=FIELDS_ITEMS_MAX, max_map_len=FIELDS_ITEMS_MAX)
     except Exception as error:  # noqa: BLE001 - msgpack raises six kinds of exception on foreign bytes
-        raise RemoteProtocolError(f"the fields are not msgpack: {error!r:.200}", Code.MALFORMED) from None
+        raise RemoteProtocolError(f"the fields are not msgpack: {describe(error)}", Code.MALFORMED) from None
     if type(values) is not list:
         raise RemoteProtocolError(f"the fields are a {type(values).__name__}, not an array", Code.MALFORMED)
     return values
@@ -226,7 +236,7 @@ def members_of(view: View) -> tuple[Member, ...]:
         entries = msgpack.unpackb(view.payload[0])
         members = tuple(Member(*entry[: len(_MEMBER_FIELDS)]) for entry in entries)
     except Exception as error:  # noqa: BLE001 - as above, and wrong shapes besides
-        raise RemoteProtocolError(f"the members of a view are malformed: {error!r:.200}", Code.MALFORMED) from None
+        raise RemoteProtocolError(f"the members of a view are malformed: {describe(error)}", Code.MALFORMED) from None
     ranks = {member.rank for member in members}
     if len(ranks) != len(members) or any(rank >= view.size for rank in ranks):
         raise RemoteProtocolError("a view names a rank twice, or one beyond its size", Code.MALFORMED)

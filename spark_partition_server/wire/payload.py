@@ -16,6 +16,7 @@ from typing import Any
 import msgpack
 
 from ..errors import RemoteProtocolError
+from .codec import describe
 from .codes import Code
 from .messages import FRAMES_MAX, Frame
 
@@ -27,7 +28,7 @@ ARRAYS_MAX = FRAMES_MAX - 3  # preamble, fields, the value itself
 DIMENSIONS_MAX = 32
 
 # Fixed-size values only: no objects (they would need pickle), no structures, no void.
-_DTYPE = re.compile(r"[<>|=](?:[biufc][1-9]\d{0,2}|[mM]8(?:\[\d{0,9}[a-zA-Z]{1,2}\])?|[SU]\d{1,9})")
+_DTYPE = re.compile(r"[<>|](?:[biufc][1-9]\d{0,2}|[mM]8(?:\[(?:[1-9]\d{0,8})?[a-zA-Z]{1,2}\])?|[SU][1-9]\d{0,8})")
 
 
 def encode_value(value: Any, names: Sequence[str] = ()) -> list[Frame]:
@@ -47,7 +48,7 @@ def encode_value(value: Any, names: Sequence[str] = ()) -> list[Frame]:
 
     try:
         return [msgpack.packb(value, default=special, datetime=True), *buffers]
-    except (TypeError, ValueError, OverflowError, RecursionError, UnicodeEncodeError) as error:
+    except (TypeError, ValueError, OverflowError, RecursionError, UnicodeEncodeError, BufferError) as error:
         raise TypeError(_culprit(value, names, error)) from None
 
 
@@ -72,7 +73,7 @@ def decode_value(frames: Sequence[Frame]) -> Any:
     except (RemoteProtocolError, ImportError):
         raise
     except Exception as error:  # noqa: BLE001 - msgpack raises six kinds of exception on foreign bytes
-        raise RemoteProtocolError(f"the value is not msgpack: {error!r:.200}", Code.MALFORMED) from None
+        raise RemoteProtocolError(f"the value is not msgpack: {describe(error)}", Code.MALFORMED) from None
     try:
         return msgpack.unpackb(
             first, strict_map_key=False, timestamp=3, ext_hook=extension, object_pairs_hook=_with_hashable_keys
@@ -80,7 +81,7 @@ def decode_value(frames: Sequence[Frame]) -> Any:
     except (RemoteProtocolError, ImportError):
         raise
     except Exception as error:  # noqa: BLE001
-        raise RemoteProtocolError(f"the value is not msgpack: {error!r:.200}", Code.MALFORMED) from None
+        raise RemoteProtocolError(f"the value is not msgpack: {describe(error)}", Code.MALFORMED) from None
 
 
 def size_of(frames: Sequence[Frame]) -> int:
@@ -104,6 +105,8 @@ def _special(item: Any, buffers: list[Frame]) -> Any:
 
 
 def _array(array: Any, buffers: list[Frame], numpy: Any) -> msgpack.ExtType:
+    if isinstance(array, numpy.ma.MaskedArray):
+        raise TypeError("cannot send a masked array; send its data and its mask")
     _check_dtype(array.dtype.str)
     if len(buffers) >= ARRAYS_MAX:
         raise TypeError(f"cannot send more than {ARRAYS_MAX} arrays in one value")
@@ -186,10 +189,10 @@ def _extension(code: int, data: bytes, frames: Sequence[Frame]) -> Any:
         fields = msgpack.unpackb(data)
         if code == SCALAR:
             dtype, octets = fields
-            return numpy.frombuffer(octets, dtype=_check_dtype(dtype), count=1)[0]
+            return numpy.frombuffer(octets, dtype=_check_dtype(dtype)).reshape(())[()]
         return _view(numpy, frames, *fields)
     except Exception as error:  # noqa: BLE001 - whatever foreign bytes provoke is one protocol error
-        raise RemoteProtocolError(f"malformed array: {error!r:.200}", Code.MALFORMED) from None
+        raise RemoteProtocolError(f"malformed array: {describe(error)}", Code.MALFORMED) from None
 
 
 def _view(numpy: Any, frames: Sequence[Frame], index: int, dtype: str, shape: list[int], order: str) -> Any:

@@ -175,6 +175,8 @@ class Engine:
 
     def output(self) -> bytes:
         """The octets that want to be sent now (greeting, handshake, PONG); each is handed out once."""
+        if not self._output:
+            return b""
         data = bytes(self._output)
         self._output.clear()
         return data
@@ -241,7 +243,7 @@ class Engine:
 
     def _greeting(self, data: bytes) -> int:
         """Checks as much of the greeting as is there, so that a stranger is refused at its first octet."""
-        if data[:1] != b"\xff" or (len(data) > 9 and not data[9] & 1):
+        if (data and data[0] != 0xFF) or (len(data) > 9 and not data[9] & 1):
             raise RemoteProtocolError("the other side does not speak ZMTP", Code.MALFORMED)
         if len(data) > 10 and data[10] < 3:
             raise RemoteProtocolError(f"ZMTP {data[10]}.x is older than 3.0", Code.VERSION)
@@ -333,8 +335,6 @@ class Engine:
             raise RemoteProtocolError("a message before the handshake was over", Code.MALFORMED)
         if size > COMMAND_BYTES_MAX:
             raise RemoteProtocolError(f"a command of {size} octets, over {COMMAND_BYTES_MAX}", Code.MALFORMED)
-        if self._frames:
-            raise RemoteProtocolError("a command between the frames of a message", Code.MALFORMED)
 
     def _take_command(self, content: bytes) -> None:
         length = content[0] if content else 0

@@ -8,12 +8,6 @@ import pytest
 from support.processes import leftovers
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        if "/tests/spark/" in str(item.path) or "/tests/compat/" in str(item.path):
-            item.add_marker(pytest.mark.spark)
-
-
 @pytest.fixture(autouse=True)
 def _nothing_left() -> Iterator[None]:
     """No thread, listening socket or connection file of ours outlives a test, here or in an executor's Python."""

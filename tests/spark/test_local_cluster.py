@@ -59,7 +59,7 @@ def test_flask_servers_on_two_executors(sc: Any) -> None:
             return [sum(self.values)]
 
     with Cluster(sc, sc.parallelize(range(100), 2), Sums(), cache_result=True, verbose=False) as cluster:
-        urls = ["http://%s:%d/app/sum" % cluster.coordinator.hosts[ind] for ind in range(2)]
+        urls = ["http://{}:{}/app/sum".format(*cluster.coordinator.hosts[ind]) for ind in range(2)]
         answers = [int(requests.get(url, timeout=10).text) for url in urls]
     assert answers == cluster.get_result_rdd().collect() == [1225, 3725]
     for url in urls:

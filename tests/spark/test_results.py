@@ -62,7 +62,7 @@ def test_large_result_stays_on_the_executors_and_is_never_served_again(sc: Any, 
     assert "sc.setCheckpointDir() keeps it" in caplog.text
     assert [row[:2] for row in result.collect()] == [(0, 5), (1, 5)]
     result.unpersist(blocking=True)
-    with pytest.raises(Exception, match="partition [01] of a stopped cluster is not served again"):
+    with pytest.raises(Exception, match=r"partition [01] of a stopped cluster is not served again"):
         result.collect()
 
 

@@ -1,28 +1,24 @@
-"""ZMTP 3.1 octets, written down from RFC 37 and not from our engine, and the ways to feed an engine."""
+"""ZMTP 3.1 octets, written down from RFC 37 and not from our engine."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from spark_partition_server.wire.zmtp import Engine, Limits
-
 __all__ = [
+    "COMMAND",
     "GREETING",
-    "WIDE",
+    "LONG",
+    "MORE",
     "command",
-    "engine",
-    "feed",
-    "feed_rooms",
     "frame",
     "greeting",
     "handshake",
     "message",
+    "metadata",
     "ready",
-    "ready_engine",
 ]
 
 MORE, LONG, COMMAND = 1, 2, 4
-WIDE = Limits(1 << 28, 64)
 
 
 def greeting(
@@ -71,41 +67,3 @@ def ready(socket_type: bytes, *more: tuple[bytes, bytes]) -> bytes:
 def handshake(socket_type: bytes = b"DEALER") -> bytes:
     """Everything the other side sends before its first message."""
     return GREETING + ready(socket_type, (b"Identity", b""))
-
-
-def engine(socket_type: bytes = b"ROUTER", limits: Limits = WIDE) -> Engine:
-    """A fresh engine that has sent nothing yet."""
-    return Engine(socket_type, limits)
-
-
-def ready_engine(limits: Limits = WIDE) -> Engine:
-    """A ROUTER engine behind its handshake, with nothing left to send."""
-    made = engine(limits=limits)
-    assert made.receive(handshake()) == []
-    assert made.ready
-    made.output()
-    return made
-
-
-def feed(target: Engine, pieces: Iterable[bytes]) -> list[list[bytes]]:
-    """Feeds pieces by ``receive`` alone; the messages as plain bytes."""
-    return [[bytes(part) for part in found] for piece in pieces for found in target.receive(piece)]
-
-
-def feed_rooms(target: Engine, pieces: Iterable[bytes]) -> list[list[bytes]]:
-    """Feeds pieces as a socket's owner does: into ``room`` while there is one, by ``receive`` otherwise."""
-    messages: list[list[bytes]] = []
-    for piece in pieces:
-        rest = memoryview(piece)
-        while rest:
-            room = target.room()
-            if room is None:
-                found = target.receive(bytes(rest))
-                rest = rest[:0]
-            else:
-                count = min(len(room), len(rest))
-                room[:count] = rest[:count]
-                rest = rest[count:]
-                found = target.filled(count)
-            messages += [[bytes(part) for part in frames] for frames in found]
-    return messages

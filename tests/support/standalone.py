@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pyspark
+
 from support.wait import wait_until
 
 __all__ = ["standalone_master"]

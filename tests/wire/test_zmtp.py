@@ -5,22 +5,8 @@ from __future__ import annotations
 import itertools
 
 import pytest
-from support.octets import (
-    COMMAND,
-    GREETING,
-    LONG,
-    MORE,
-    command,
-    engine,
-    feed,
-    frame,
-    greeting,
-    handshake,
-    message,
-    metadata,
-    ready,
-    ready_engine,
-)
+from support.engines import engine, feed, ready_engine
+from support.octets import COMMAND, GREETING, LONG, MORE, command, frame, greeting, handshake, message, metadata, ready
 
 from spark_partition_server.errors import LocalProtocolError, RemoteProtocolError
 from spark_partition_server.wire.codes import Code
@@ -211,7 +197,6 @@ def test_pings_between_messages_change_nothing_else():
     assert made.output() == command(b"PONG", b"ab") * 3
 
 
-@pytest.mark.xfail(strict=True, reason="the engine refuses every command between two frames, also libzmq's own")
 def test_a_command_between_the_frames_of_a_message_is_taken():
     """libzmq's heartbeat timer puts PING and PONG between two frames of a message under way (see test_interop)."""
     made = ready_engine()
@@ -360,7 +345,6 @@ def test_a_stranger_is_refused_at_its_first_octet(cut):
         engine().receive(b"GET / HTTP/1.1"[:cut])
 
 
-@pytest.mark.xfail(strict=True, reason="before the greeting an empty piece counts as a wrong first octet")
 def test_no_octets_are_no_error():
     """An owner that forwards an empty piece changes nothing, at any time."""
     made = engine()

@@ -12,19 +12,8 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.octets import (
-    GREETING,
-    LONG,
-    MORE,
-    command,
-    engine,
-    feed,
-    feed_rooms,
-    frame,
-    handshake,
-    message,
-    ready_engine,
-)
+from support.engines import engine, feed, feed_rooms, ready_engine
+from support.octets import GREETING, LONG, MORE, command, frame, handshake, message
 
 from spark_partition_server.errors import RemoteProtocolError
 from spark_partition_server.wire.codes import Code

@@ -1,0 +1,32 @@
+"""Whether two values are the same to the last bit: types, order of keys, dtypes, signs of zeros, NaN."""
+
+from __future__ import annotations
+
+import struct
+from typing import Any
+
+import numpy
+
+__all__ = ["same"]
+
+
+def same(one: Any, other: Any) -> bool:
+    """True when a value arrived exactly as it left."""
+    if type(one) is not type(other):
+        return False
+    match one:
+        case numpy.ndarray():
+            contiguous = one.flags.c_contiguous == other.flags.c_contiguous
+            alike = one.dtype == other.dtype and one.shape == other.shape and contiguous
+            return bool(alike and one.tobytes() == other.tobytes())
+        case float():
+            return struct.pack("d", one) == struct.pack("d", other)
+        case numpy.generic():
+            return bool(one.dtype == other.dtype and one.tobytes() == other.tobytes())
+        case list() | tuple():
+            return len(one) == len(other) and all(map(same, one, other))
+        case dict():
+            return (
+                len(one) == len(other) and all(map(same, one, other)) and all(map(same, one.values(), other.values()))
+            )
+    return bool(one == other)
