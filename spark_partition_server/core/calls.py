@@ -44,13 +44,14 @@ class Calls:
         members = codec.members_of(view)
         if view.number < self.view_number:
             return False
-        names = view.meta.get("idempotent", ())
+        names = view.meta.get("idempotent")
         self.view_number = view.number
         self.size = view.size
         # an unchanged member stays the same object: connections are compared by identity on the hot path
         old = self.members
         self.members = {new.rank: old[new.rank] if old.get(new.rank) == new else new for new in members}
-        self.idempotent = frozenset(name for name in names if isinstance(name, str))
+        known = names if isinstance(names, list) else ()
+        self.idempotent = frozenset(name for name in known if isinstance(name, str))
         return True
 
     def pause(

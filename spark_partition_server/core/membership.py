@@ -117,6 +117,7 @@ class Membership:
 
     def receive(self, message: Message, sender: bytes, now: float) -> list[Effect]:
         """A message arrived from the connection that ``sender`` names."""
+        self._wake(now)
         handler = self._handlers.get(type(message))
         if handler is None:
             return self._refuse(sender, Code.UNEXPECTED, f"a coordinator takes no {message.kind.name}")
@@ -131,10 +132,9 @@ class Membership:
 
     def tick(self, now: float) -> list[Effect]:
         """Time has passed: members whose lease is over are lost."""
-        slept = oversleep(self._due, now, OVERSLEEP_TOLERANCE)
+        self._wake(now)
         effects: list[Effect] = []
         for rank, entry in sorted(self._entries.items()):
-            entry.lease.forgive(slept)
             if now >= entry.lease.deadline:
                 effects.append(Lost(entry.member, entry.lease.silent(now)))
                 self._remove(rank)
@@ -167,7 +167,7 @@ class Membership:
             text = f"the coordinator speaks version {codec.VERSION}, not {hello.version_min}..{hello.version_max}"
             return self._refuse(sender, Code.VERSION, text)
         if self.state is not MembershipState.OPEN:
-            return [Send(sender, self._ending)]
+            return [Send(sender, self._farewell(hello.rank, hello.incarnation))]
         if hello.rank >= self.size:
             return self._refuse(sender, Code.INVALID_ARGUMENT, f"rank {hello.rank} of {self.size}")
         highest = self._highest.get(hello.rank, -1)
@@ -203,7 +203,7 @@ class Membership:
         entry = self._entries.get(heartbeat.rank)
         if entry is None or entry.sender != sender or entry.member.incarnation != heartbeat.incarnation:
             if self.state is not MembershipState.OPEN:
-                return [Send(sender, self._ending)]
+                return [Send(sender, self._farewell(heartbeat.rank, heartbeat.incarnation))]
             return [Send(sender, Refuse(Code.NOT_MEMBER, "say HELLO"))]
         entry.lease.renew(now)
         if self.state is MembershipState.STOPPING:  # the first SHUTDOWN may have been lost with a connection
@@ -228,6 +228,24 @@ class Membership:
         return [Send(sender, self.view())]
 
     # --------------------------------------------------------------------------------------------- helpers
+
+    def _farewell(self, rank: int, incarnation: int) -> Message:
+        """What somebody hears who comes when the run is over: a member that came back on a new connection is to leave
+        in order, as its SHUTDOWN may have been lost with the old one; anybody else is refused."""
+        entry = self._entries.get(rank)
+        if self.state is MembershipState.STOPPING and entry is not None and entry.member.incarnation == incarnation:
+            return self._shutdown
+        return self._ending
+
+    def _wake(self, now: float) -> None:
+        """Gives everybody back the time in which this coordinator did not run, and two heartbeats to be heard in."""
+        slept = oversleep(self._due, now, OVERSLEEP_TOLERANCE)
+        if not slept:
+            return
+        self._due = now  # once
+        for entry in self._entries.values():
+            entry.lease.forgive(slept)
+            entry.lease.renew(now - self._lease + 2 * self._interval)
 
     def _refuse(self, sender: bytes, code: Code, text: str) -> list[Effect]:
         return [Refused(code, text), Send(sender, Refuse(code, text))]

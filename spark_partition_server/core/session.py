@@ -144,7 +144,7 @@ class Session:
         if self.deadline is None or now < self.deadline:
             return []
         # a process that was stopped has not heard anybody, which is not the coordinator's silence
-        self._heard += oversleep(self.deadline, now, OVERSLEEP_TOLERANCE)
+        self._heard = min(self._heard + oversleep(self.deadline, now, OVERSLEEP_TOLERANCE), now)
         if now - self._heard >= self._leave_timeout:
             self._step(Event.SILENCE)
             return [Ended(Code.UNAVAILABLE, f"no word from the coordinator for {self._leave_timeout:g} s")]
