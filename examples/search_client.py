@@ -2,8 +2,8 @@
 
     python search_client.py CONNECTION_FILE "temporary directory that is removed" ...
 
-prints the best hits for each question. With `--repeat N` it asks the first question N times and prints, as a JSON
-list, how many seconds each time took.
+prints the best hits for each question. With `--repeat N` it asks the first question N times instead and prints, as a
+JSON list, how many seconds each time took.
 """
 
 from __future__ import annotations
@@ -36,16 +36,14 @@ def time_calls(client: Client, question: str, repeat: int) -> list[float]:
 
 
 def main() -> None:
-    """Read the command line and ask."""
     parser = argparse.ArgumentParser(description="ask a running search cluster")
     parser.add_argument("connection_file", help="the path that the cluster calls cluster.connection_file")
     parser.add_argument("questions", nargs="+")
-    parser.add_argument("--repeat", type=int, default=0, help="time the first question instead of answering")
+    parser.add_argument("--repeat", type=int, default=0, help="time the first question instead")
     options = parser.parse_args()
     with connect(options.connection_file) as client:
         if options.repeat:
-            print(json.dumps(time_calls(client, options.questions[0], options.repeat)))
-            return
+            print(json.dumps(time_calls(client, options.questions.pop(0), options.repeat)))
         for question in options.questions:
             print(f"\n{question}?")
             for score, name, summary in search(client, question):

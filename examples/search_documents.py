@@ -18,8 +18,8 @@ from typing import Any, NamedTuple
 
 # BM25's usual constants: how soon the repetition of a word stops counting, and how much a long document is held back.
 K1, B = 1.5, 0.75
-# What is installed with the library but is no part of it (packages, tests), or nothing to program with (an editor).
-SKIPPED_FOLDERS = {"site-packages", "dist-packages", "test", "tests", "idlelib", "lib2to3", "distutils", "ensurepip"}
+# What is installed with the library but is no part of it, is private, or is nothing to program with (an editor).
+SKIPPED = re.compile(r"/(site-packages|dist-packages|tests?|idlelib|lib2to3|distutils|ensurepip)/|/_(?!_init__\.py)")
 STOP_WORDS = {"a", "an", "and", "are", "as", "be", "by", "for", "from", "if", "in", "is", "it", "of", "on", "or"}
 STOP_WORDS |= {"self", "that", "the", "this", "to", "with"}
 
@@ -50,10 +50,7 @@ def words(text: str) -> list[str]:
 def library_files() -> list[str]:
     """The source files of the public modules of the running Python's standard library."""
     root = Path(sysconfig.get_path("stdlib"))
-    names = [path.relative_to(root).with_suffix("").parts for path in root.rglob("*.py")]
-    private = re.compile(r"_(?!_init__$)")
-    public = [name for name in names if SKIPPED_FOLDERS.isdisjoint(name) and not any(map(private.match, name))]
-    return sorted(str(root.joinpath(*name).with_suffix(".py")) for name in public)
+    return sorted(str(path) for path in root.rglob("*.py") if not SKIPPED.search(f"/{path.relative_to(root)}"))
 
 
 def read_documents(file: str) -> Iterator[Document]:

@@ -47,19 +47,19 @@ class SearchServer(QueryServer):
 
 
 def main() -> None:
-    """Run the whole demo."""
     with start_spark() as sc:
-        documents = read_library(sc)
+        # Mixed by `repartition`: the modules differ in size, and so would the partitions.
+        documents = sc.parallelize(library_files(), 16).flatMap(read_documents).repartition(PARTITIONS).cache()
         # One job counts words over all partitions, so that the servers' scores can be compared with each other.
         whole = documents.mapPartitions(lambda part: [Statistics.of(part)]).reduce(Statistics.plus)
-        print(f"{whole.documents:,} documents in {documents.getNumPartitions()} partitions; starting their servers")
+        print(f"{whole.documents:,} documents in {PARTITIONS} partitions; starting their servers", flush=True)
         with Cluster(sc, documents, SearchServer(whole)) as cluster:
             run_client(cluster.connection_file, *QUESTIONS)
             calls = json.loads(run_client(cluster.connection_file, TIMED_QUESTION, f"--repeat={CALLS}", capture=True))
         # Only now: while the servers run they hold every slot of this small Spark, and a job would wait for ever.
         jobs = time_jobs(documents, whole)
+    print("\nThe servers and Spark have stopped.\n")
     print_table(calls, jobs)
-    print("\nThe servers and Spark have stopped.")
 
 
 def start_spark() -> SparkContext:
@@ -71,11 +71,6 @@ def start_spark() -> SparkContext:
     conf.set("spark.driver.extraJavaOptions", f"-Dlog4j2.configurationFile={(HERE / 'log4j2.properties').as_uri()}")
     # The executors import the module that stands beside this file.
     return SparkContext(conf=conf, pyFiles=[str(HERE / "search_documents.py")])
-
-
-def read_library(sc: SparkContext) -> RDD[Document]:
-    """The documents of the standard library as a cached RDD, mixed well: big modules would make some partitions big."""
-    return sc.parallelize(library_files(), 4 * PARTITIONS).flatMap(read_documents).repartition(PARTITIONS).cache()
 
 
 def run_client(*arguments: str, capture: bool = False) -> str:
@@ -95,20 +90,19 @@ def time_jobs(documents: RDD[Document], whole: Statistics) -> list[float]:
     return seconds[3:]
 
 
-def percentile(seconds: list[float], percent: float) -> float:
-    """The smallest of `seconds` that is not exceeded by `percent` % of them."""
-    return sorted(seconds)[math.ceil(len(seconds) * percent / 100) - 1]
+def percentiles(seconds: list[float]) -> list[float]:
+    """The 50th and the 99th percentile of `seconds` (the 99th of a few is the slowest), in milliseconds."""
+    ordered = sorted(seconds)
+    return [1e3 * ordered[math.ceil(len(ordered) * percent / 100) - 1] for percent in (50, 99)]
 
 
 def print_table(calls: list[float], jobs: list[float]) -> None:
-    """Compare the two ways to ask, in milliseconds."""
-    print(f"\nThe same question, {TIMED_QUESTION!r}, asked of all {PARTITIONS} partitions:\n")
-    print(f"{'':36}{'times':>6}{'p50':>12}{'p99':>12}")
-    for name, seconds in (("the cluster, by a client process", calls), ("a Spark job over cached indexes", jobs)):
-        p50, p99 = (f"{percentile(seconds, percent) * 1e3:.2f} ms" for percent in (50, 99))
-        print(f"{name:36}{len(seconds):6}{p50:>12}{p99:>12}")
-    ratios = [f"{percentile(jobs, percent) / percentile(calls, percent):.0f} x" for percent in (50, 99)]
-    print(f"{'the job takes longer by':42}{ratios[0]:>12}{ratios[1]:>12}")
+    (call50, call99), (job50, job99) = percentiles(calls), percentiles(jobs)
+    row = "{:46}{:>8}{:>12}{:>12}".format
+    print(row(f"The first question again, to all {PARTITIONS} partitions:", "times", "p50, ms", "p99, ms"))
+    print(row("  the cluster, asked by a client process", len(calls), f"{call50:.2f}", f"{call99:.2f}"))
+    print(row("  a Spark job over the same indexes, cached", len(jobs), f"{job50:.2f}", f"{job99:.2f}"))
+    print(row("  the Spark job takes longer by the factor", "", f"{job50 / call50:.0f}", f"{job99 / call99:.0f}"))
 
 
 if __name__ == "__main__":
