@@ -55,7 +55,7 @@ class Cluster:
     servers on the way out. A stopped cluster can be started again.
 
     Args:
-        sc: the SparkContext.
+        sc: the SparkContext, or a SparkSession.
         rdd: an RDD, or a DataFrame; one server runs on each of its partitions.
         partition_server: what to run; default: a ``FlaskPartitionServer`` without routes.
         cache_result: keep what the servers return from ``_build_result``; see ``get_result_rdd``.
@@ -76,7 +76,7 @@ class Cluster:
         verbose: bool = True,
         options: ClusterOptions | None = None,
     ) -> None:
-        self.sc = sc
+        self.sc = spark_job.as_context(sc)
         self.rdd = spark_job.as_rdd(rdd)
         self.partition_server = _default_server() if partition_server is None else partition_server
         if not isinstance(self.partition_server, PartitionServer):
@@ -103,7 +103,7 @@ class Cluster:
             await_hosts: wait until every partition is served; False: return once the Spark job is submitted.
 
         Raises:
-            InvalidCluster: the RDD has no partitions.
+            InvalidCluster: the RDD has no partitions, or the SparkContext has been stopped.
             InsufficientSlots: more partitions than task slots; within a second.
             NotSerializable: the server cannot be pickled.
             ClusterClosed: ``stop()`` was called meanwhile.
@@ -114,6 +114,8 @@ class Cluster:
         with self._lock:
             if self._is_active:
                 return
+            if not spark_job.is_alive(self.sc):
+                raise InvalidCluster("the SparkContext has been stopped; make a new one, and the RDD with it")
             size = self.rdd.getNumPartitions()
             if size == 0:
                 raise InvalidCluster("the RDD has no partitions, so there is nothing to serve; repartition it")

@@ -82,26 +82,30 @@ class Lane:
 
         Raises:
             TimeoutError, OSError: the message did not leave whole, so the other side cannot act on it. The lane is
-                of no further use.
+                closed.
         """
-        if sum(map(len, frames)) > SMALL_BYTES:
-            self._send_vector(encode_vector(frames), deadline)
-            return
-        octets = encode(frames)
         try:
-            sent = self._socket.send(octets, socket.MSG_DONTWAIT)
-        except BlockingIOError:
-            sent = 0
-        if sent < len(octets):
-            self._send_vector([memoryview(octets)[sent:]], deadline)
+            if sum(map(len, frames)) > SMALL_BYTES:
+                self._send_vector(encode_vector(frames), deadline)
+                return
+            octets = encode(frames)
+            try:
+                sent = self._socket.send(octets, socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                sent = 0
+            if sent < len(octets):
+                self._send_vector([memoryview(octets)[sent:]], deadline)
+        except BaseException:  # Ctrl-C too: what is sent next must not become the rest of this message
+            self.close()
+            raise
 
     def receive(self, deadline: float) -> list[Frames]:
         """Waits for messages; returns at least one.
 
         Raises:
             TimeoutError: none came by the deadline. The lane can be used on.
-            OSError: the connection is lost.
-            RemoteProtocolError: the other side broke the protocol.
+            OSError: the connection is lost, and the lane closed.
+            RemoteProtocolError: the other side broke the protocol; the lane is closed.
         """
         engine = self._engine
         while True:
@@ -122,9 +126,15 @@ class Lane:
             except BlockingIOError:
                 count, messages = -1, []
                 self._armed = math.inf  # to be set again: it was shorter than what remains
+            except BaseException:  # Ctrl-C too: octets may have been taken and not been understood
+                self.close()
+                raise
             output = engine.output()
             if output:  # PONGs: also when a message came with the PING, or they would pile up
-                self._socket.sendall(output)
+                try:
+                    self._socket.sendall(output)
+                except OSError:  # the next call on the socket says so; what has come is not lost for that
+                    self.close()
             if messages:
                 return messages
             if count == 0:

@@ -8,9 +8,9 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from ..errors import ClusterError, JobFailed, MissingDependency
+from ..errors import ClusterError, InvalidCluster, JobFailed, MissingDependency
 
-__all__ = ["Job", "as_rdd", "is_alive", "seconds_since_start"]
+__all__ = ["Job", "as_context", "as_rdd", "is_alive", "seconds_since_start"]
 
 log = logging.getLogger("spark_partition_server.spark")
 
@@ -107,6 +107,21 @@ def _summary(text: str, most: int = 2000) -> str:
     reason = re.search(r"((?:^|\n)[\w.]+(?:Error|Exception|Closed|Lost|Exit): [^\n]+)\n*(?:\n\tat |$)", text)
     head = text.strip().splitlines()[0] if text.strip() else "no reason given"
     return f"{head} {reason.group(1).strip()}"[:most] if reason else text.strip()[:most]
+
+
+def as_context(given: Any) -> Any:
+    """The SparkContext of a SparkContext or a SparkSession.
+
+    Raises:
+        InvalidCluster: it is neither, or Spark Connect's session, which has no context in this process.
+    """
+    if not hasattr(given, "statusTracker"):
+        try:
+            given = given.sparkContext
+        except Exception as error:
+            kind = f"{type(given).__module__}.{type(given).__qualname__}"
+            raise InvalidCluster(f"a SparkContext is wanted, not {kind}; Spark Connect has none") from error
+    return given
 
 
 def as_rdd(data: Any) -> Any:

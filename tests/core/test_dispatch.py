@@ -137,3 +137,8 @@ def test_a_text_that_is_too_long_keeps_its_beginning_and_its_end(text, shortened
     """[7.34.1]: the end of a traceback says what, its beginning says where; lone surrogates cannot be sent."""
     assert shorten(text, 10) == shortened
     assert len(shorten(text, 10)) <= 10
+
+
+def test_the_end_of_a_long_text_gets_twice_the_room_of_its_beginning():
+    """[7.34.1]: the last lines of a traceback are the ones that are read."""
+    assert shorten("b" * 500 + "e" * 500, 37) == "b" * 10 + " [...] " + "e" * 20

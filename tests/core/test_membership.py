@@ -357,3 +357,28 @@ def test_a_member_that_reconnects_while_stopping_is_still_told_to_leave():
     rules = joined(1, 0)
     rules.shutdown("the cluster stops", 1.0)
     assert rules.receive(heartbeat(0), b"new", 1.0) == [Send(b"new", Shutdown("the cluster stops", 1000))]
+
+
+@pytest.mark.parametrize(
+    ("said", "answer"),
+    [
+        (hello(0), Shutdown("over", 1000)),
+        (hello(0, 8), Refuse(Code.CLOSED, "over")),  # a new attempt of Spark's
+        (heartbeat(0, 8), Refuse(Code.CLOSED, "over")),
+        (hello(0, token=WRONG), Refuse(Code.BAD_TOKEN, "partition 0 sent a wrong token")),
+    ],
+)
+def test_only_the_member_itself_is_told_to_leave_in_order(said, answer):
+    """[8.10] 3 and [8.14] 2: anybody else would serve on in a run that is over."""
+    rules = joined(1, 0)
+    rules.shutdown("over", 1.0)
+    *_, sent = rules.receive(said, b"new", 1.0)
+    assert sent == Send(b"new", answer)
+    assert rules.members == {0: member(0)}
+
+
+def test_a_failed_run_tells_nobody_to_leave():
+    """[8.14] 2: its SHUTDOWN has no reason yet; a member that comes back learns that the job has failed."""
+    rules = joined(1, 0)
+    rules.fail("an executor was lost")
+    assert rules.receive(heartbeat(0), b"new", 1.0) == [Send(b"new", Refuse(Code.JOB_FAILED, "an executor was lost"))]

@@ -203,6 +203,14 @@ def test_a_member_nobody_talks_to_ends(joined):
     assert made.tick(1e6) == []
 
 
+def test_patience_ends_between_two_heartbeats_too():
+    """[8.6]: a loop that slept until the next heartbeat would notice the silence too late."""
+    made = session(100.0, heartbeat_ms=100_000)
+    assert made.deadline == 160.0
+    assert made.tick(159.9) == []
+    assert made.tick(160.0) == [Ended(Code.UNAVAILABLE, "no word from the coordinator for 60 s")]
+
+
 @pytest.mark.parametrize(
     "word",
     [
@@ -256,3 +264,11 @@ def test_who_was_heard_after_the_sleep_is_not_forgiven_the_sleep_as_well():
     made.receive(heartbeat(), None, 3700.0)  # it waited in the socket while this process slept
     made.tick(3700.0)
     assert run(made, 3700.0, 9999.0)[0] == 3760.0
+
+
+def test_a_tick_a_hair_too_early_waits_for_the_next():
+    """0.7 + 0.1 - 0.7 is less than 0.1: the patience is over a moment later, and nothing is said in between."""
+    made = Session(hello(), 0.1)
+    made.start(0.7)
+    assert made.tick(made.deadline) == []
+    assert made.tick(made.deadline + 1e-9) == [Ended(Code.UNAVAILABLE, "no word from the coordinator for 0.1 s")]

@@ -35,6 +35,26 @@ from spark_partition_server import (
 )
 from spark_partition_server.net.endpoints import bind_tcp
 
+FORGETFUL = """
+import os, sys
+os.environ.update(SPARK_LOCAL_IP="127.0.0.1", PYSPARK_PYTHON=sys.executable)
+from pyspark import SparkContext
+from spark_partition_server import Cluster, QueryServer, method
+
+class Count(QueryServer):
+    def init_partition(self, rows):
+        self.rows = list(rows)
+
+    @method
+    def count(self):
+        return len(self.rows)
+
+sc = SparkContext("local[2]")
+cluster = Cluster(sc, sc.parallelize([1, 2], 2), Count())
+cluster.start()
+print(cluster.client().call_all("count"))
+"""
+
 PLAIN_CLIENT = """
 import sys
 from spark_partition_server import connect
@@ -197,6 +217,23 @@ def test_neither_rdd_nor_dataframe(sc: Any) -> None:
     """A list is no RDD."""
     with pytest.raises(TypeError, match=r"RDD or a DataFrame is wanted, not builtins\.list"):
         Cluster(sc, [1, 2], lookup_server())
+
+
+def test_no_spark_context(sc: Any, pairs: Any) -> None:
+    """Something else in its place is an error that names it; a SparkSession is as good."""
+    from pyspark.sql import SparkSession
+
+    with pytest.raises(InvalidCluster, match=r"a SparkContext is wanted, not builtins\.str"):
+        Cluster("local[2]", pairs, lookup_server())
+    assert Cluster(SparkSession(sc), pairs, lookup_server()).sc is sc
+
+
+def test_forgotten_stop_does_not_keep_the_interpreter() -> None:
+    """A script that ends without stop() ends, and its servers with it."""
+    done = subprocess.run(
+        [sys.executable, "-c", FORGETFUL], capture_output=True, text=True, timeout=90, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, "[1, 1]\n"), done.stderr[-3000:]
 
 
 def test_server_that_cannot_be_pickled(sc: Any, pairs: Any, capsys: Any) -> None:
