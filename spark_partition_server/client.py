@@ -15,6 +15,7 @@ import time
 import weakref
 from collections.abc import Callable
 from functools import partial
+from operator import index
 from typing import Any, NamedTuple
 
 from . import connection_file
@@ -38,12 +39,13 @@ from .options import ClientOptions
 from .routes import Failure, Routes
 from .wire import codec
 from .wire.codes import Code
-from .wire.messages import Error, Frame, Kind, Member, Refuse
+from .wire.messages import U32, Error, Frame, Kind, Member, Refuse
 from .wire.payload import decode_value, encode_value, size_of
 from .wire.zmtp import Frames
 
 __all__ = ["Client", "Partition", "connect"]
 
+LONGEST_TIMEOUT = 4e6  # seconds; the field for it ends at 49 days
 IDLE = 0.5  # seconds after which a connection is looked at before it is used: its server may have gone meanwhile
 
 
@@ -110,6 +112,7 @@ class Client:
             timeout = self._timeout
         started = monotonic()
         deadline = started + timeout
+        partition = index(partition)
         payload = self._encode(partition, method, args, kwargs)
         attempt = 0
         while True:
@@ -192,7 +195,7 @@ class Client:
         """Sends the request."""
         member, lane = self._lane(partition, method, started, deadline)
         call_id = next(self._ids)
-        remaining_ms = int(timeout * 1000) + 1
+        remaining_ms = int(timeout * 1000) + 1 if timeout < LONGEST_TIMEOUT else U32
         fields = (call_id, method, remaining_ms, partition, member.incarnation)
         lane.arm(timeout)
         lane.used = started
@@ -217,8 +220,13 @@ class Client:
                 self._drop(partition)
                 text = f"the server was lost before it answered ({error}); the call may have run"
                 raise CallOutcomeUnknown(text, rank=partition, method=method, endpoint=lane.endpoint) from error
-            except RemoteProtocolError:
+            except RemoteProtocolError as error:
                 self._drop(partition)
+                if error.code == Code.TOO_LARGE:
+                    text = f"its reply is over this client's limit (message_bytes_max): {error}"
+                    raise MessageTooLarge(
+                        text, rank=partition, method=method, endpoint=lane.endpoint, code=error.code, definite=False
+                    ) from error
                 raise
             for frames in messages:
                 if codec.read_reply(frames, self._reply) == call_id:
@@ -227,14 +235,18 @@ class Client:
 
     def _other(self, frames: Frames, begun: _Begun) -> None:
         """An answer that is not the plain reply: an error, a refusal, or late."""
-        message = codec.decode(frames, self._run_id)
+        endpoint = begun.lane.endpoint
+        try:
+            message = codec.decode(frames, self._run_id)
+        except RemoteProtocolError as error:
+            self._drop(begun.rank)
+            if error.code == Code.WRONG_RUN:  # another cluster has got the port: look for our server again
+                text = "a server of another cluster has its port by now"
+                raise Unavailable(text, rank=begun.rank, method=begun.method, endpoint=endpoint) from error
+            raise
         if isinstance(message, Refuse):
             self._drop(begun.rank)
-            error = refusal(message, begun.lane.endpoint)
-            if message.code == Code.WRONG_RUN:  # another cluster has got the port: look for our server again
-                text, at = str(error), begun.lane.endpoint
-                raise Unavailable(text, rank=begun.rank, method=begun.method, endpoint=at, code=message.code) from error
-            raise error
+            raise refusal(message, endpoint)
         if isinstance(message, Error) and message.call_id == begun.call_id:
             raise call_error(message, begun.rank, begun.method, begun.lane.endpoint)
 
@@ -299,8 +311,9 @@ class Client:
     def _connect(self, partition: int, method: str, deadline: float) -> tuple[Member, Lane]:
         if self._closed:
             raise self._is_closed(partition, method)
-        if not 0 <= partition < self._size(deadline):
-            text = f"there is no such partition; the cluster has {self._calls.size}"
+        size = self._size(deadline)
+        if not 0 <= partition < size:
+            text = f"there is no such partition; the cluster has {size}"
             raise InvalidArguments(text, rank=partition, method=method)
         member = self._calls.members.get(partition)
         if member is None:

@@ -9,11 +9,12 @@ from typing import NoReturn
 
 from .core.calls import Calls
 from .core.failures import refusal
-from .errors import ClusterError, CoordinatorLost, RemoteProtocolError
+from .errors import ClusterClosed, ClusterError, CoordinatorLost, RemoteProtocolError, Unavailable
 from .net.clock import monotonic
 from .net.lane import Lane
 from .options import ClientOptions
 from .wire import codec
+from .wire.codes import Code
 from .wire.messages import Lookup, Refuse, View
 
 __all__ = ["Failure", "Routes"]
@@ -33,6 +34,7 @@ class Routes:
         self._options = options
         self._failure = failure
         self._refreshed = float("-inf")
+        self._closed = False
         self._pid = os.getpid()
         self._lock = threading.Lock()
         self._lane: Lane | None = None
@@ -45,12 +47,14 @@ class Routes:
 
     def refresh(self, asked: float, deadline: float) -> None:
         """Fetches the view, unless another thread has since ``asked``."""
+        if self._closed:
+            raise Unavailable("the client is closed, by close() or by the stop of its cluster; make a new one")
         self.check_failure()
         if self._pid != os.getpid():
             self._drop()
             self._lock = threading.Lock()  # the parent's may have been held by a thread that is not here
             self._pid = os.getpid()
-        if not self._lock.acquire(timeout=max(deadline - monotonic(), 0.0)):
+        if not self._lock.acquire(timeout=min(max(deadline - monotonic(), 0.0), threading.TIMEOUT_MAX)):
             self._lost(TimeoutError("other threads wait for it too"))
         try:
             if self._refreshed < asked:
@@ -61,6 +65,7 @@ class Routes:
 
     def close(self) -> None:
         """Closes the connection to the coordinator."""
+        self._closed = True
         with self._lock:
             self._drop()
 
@@ -81,6 +86,9 @@ class Routes:
                 return
             except (OSError, RemoteProtocolError) as error:
                 self._drop()
+                if isinstance(error, RemoteProtocolError) and error.code == Code.WRONG_RUN:
+                    where = f"{self._coordinator} belongs to another run of a cluster by now"
+                    raise ClusterClosed(f"{where}; connect with its new file") from error
                 if last:
                     self._lost(error)
 

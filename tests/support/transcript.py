@@ -25,7 +25,7 @@ from spark_partition_server.wire.codes import Code
 from spark_partition_server.wire.messages import Hello, Kind, Lookup, Message
 from spark_partition_server.wire.payload import encode_value
 
-__all__ = ["ANSWER", "PROTOCOL", "RUN_ID", "TOKEN", "Block", "blocks", "parse", "render", "section"]
+__all__ = ["ANSWER", "PROTOCOL", "RUN_ID", "TOKEN", "Block", "blocks", "parse", "render", "section", "spoken"]
 
 PROTOCOL = Path(zmtp.__file__).with_name("PROTOCOL.md")
 RUN_ID = bytes.fromhex("0123456789abcdef")
@@ -203,6 +203,12 @@ def section(document: str) -> str:
     match = MARKS.search(document)
     assert match is not None, "PROTOCOL.md has lost the marks around its transcript"
     return match[0][len(match[1]) : -len(match[2])]
+
+
+def spoken() -> dict[tuple[str, str], bytes]:
+    """The octets of PROTOCOL.md's transcript by way and title."""
+    found = parse(section(PROTOCOL.read_text(encoding="utf-8")))
+    return {(block.way, block.title): block.octets for block in found}
 
 
 def main() -> None:
