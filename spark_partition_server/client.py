@@ -291,7 +291,7 @@ class Client:
             time.sleep(pause)
 
     def _size(self, deadline: float) -> int:
-        if not self._calls.view_number:
+        if self._closed or not self._calls.view_number:
             self._routes.refresh(monotonic(), deadline)
         return self._calls.size
 

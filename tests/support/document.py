@@ -45,11 +45,11 @@ def _cells(line: str) -> list[str]:
 
 
 def rules(document: str) -> dict[str, str]:
-    """The numbered rules: number and text, up to the next rule or heading."""
+    """The numbered rules: number and text. A list, table or grammar behind it belongs to a rule, a paragraph not."""
     found: dict[str, str] = {}
     for match in RULE.finditer(document):
         rest = document[match.end() :]
-        end = re.search(r"^(\*\*\[|#)", rest, re.MULTILINE)
+        end = re.search(r"^(\*\*\[|#)|(?<=\n\n)[A-Z]", rest, re.MULTILINE)
         assert match[1] not in found, f"there are two rules [{match[1]}]"
         found[match[1]] = rest[: end.start()] if end else rest
     return found
