@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from .client import Client, Partition, connect
+from .client import Client, connect
 from .cluster import Cluster
 from .coordinator import Coordinator
 from .errors import *  # noqa: F403 - the whole tree is public
 from .errors import __all__ as _errors
 from .options import ClientOptions, ClusterOptions, ServerOptions
+from .partition import Partition
 from .partition_server import PartitionServer
 from .query_server import QueryServer, method
 from .utils import get_host, get_open_port

@@ -13,8 +13,6 @@ import random
 import threading
 import time
 import weakref
-from collections.abc import Callable
-from functools import partial
 from operator import index
 from typing import Any, NamedTuple
 
@@ -36,14 +34,15 @@ from .errors import (
 from .net.clock import monotonic
 from .net.lane import Lane
 from .options import ClientOptions
+from .partition import Partition
 from .routes import Failure, Routes
 from .wire import codec
 from .wire.codes import Code
-from .wire.messages import U32, Error, Frame, Kind, Member, Refuse
+from .wire.messages import METHOD_CHARS_MAX, U32, Error, Frame, Kind, Member, Refuse, Reply
 from .wire.payload import decode_value, encode_value, size_of
 from .wire.zmtp import Frames
 
-__all__ = ["Client", "Partition", "connect"]
+__all__ = ["Client", "connect"]
 
 LONGEST_TIMEOUT = 4e6  # seconds; the field for it ends at 49 days
 IDLE = 0.5  # seconds after which a connection is looked at before it is used: its server may have gone meanwhile
@@ -126,7 +125,7 @@ class Client:
 
     def partition(self, partition: int) -> Partition:
         """The methods of one partition as methods: ``client.partition(3).get("alice")``."""
-        return Partition(self, partition)
+        return Partition(self.call, partition)
 
     def call_all(self, method: str, /, *args: Any, timeout: float | None = None, **kwargs: Any) -> list[Any]:
         """Runs a method of every partition at once and returns the results in partition order.
@@ -181,6 +180,9 @@ class Client:
     # ------------------------------------------------------------------------------------- one try of a call
 
     def _encode(self, partition: int, method: str, args: Any, kwargs: Any) -> list[Frame]:
+        if not 0 < len(method) <= METHOD_CHARS_MAX:
+            text = f"a method's name has 1 to {METHOD_CHARS_MAX} characters, not {len(method)}"
+            raise MethodNotFound(text, rank=partition, method=method[:METHOD_CHARS_MAX])
         payload = encode_value((args, kwargs), ("args", "kwargs"))
         if len(payload) > 1 or len(payload[0]) > 4096:
             size, limit = size_of(payload), self._options.message_bytes_max
@@ -231,24 +233,34 @@ class Client:
             for frames in messages:
                 if codec.read_reply(frames, self._reply) == call_id:
                     return decode_value(frames[2:])
-                self._other(frames, begun)
+                reply = self._other(frames, begun)
+                if reply is not None:
+                    return decode_value(reply.payload)
 
-    def _other(self, frames: Frames, begun: _Begun) -> None:
-        """An answer that is not the plain reply: an error, a refusal, or late."""
+    def _other(self, frames: Frames, begun: _Begun) -> Reply | None:
+        """An answer that is not this version's plain reply: a later version's, an error, a refusal, or late (None)."""
         endpoint = begun.lane.endpoint
         try:
             message = codec.decode(frames, self._run_id)
         except RemoteProtocolError as error:
             self._drop(begun.rank)
-            if error.code == Code.WRONG_RUN:  # another cluster has got the port: look for our server again
-                text = "a server of another cluster has its port by now"
-                raise Unavailable(text, rank=begun.rank, method=begun.method, endpoint=endpoint) from error
+            if error.code == Code.WRONG_RUN:
+                raise self._foreign(begun) from error
             raise
         if isinstance(message, Refuse):
             self._drop(begun.rank)
+            if message.code == Code.WRONG_RUN:
+                raise self._foreign(begun)
             raise refusal(message, endpoint)
         if isinstance(message, Error) and message.call_id == begun.call_id:
-            raise call_error(message, begun.rank, begun.method, begun.lane.endpoint)
+            raise call_error(message, begun.rank, begun.method, endpoint)
+        return message if isinstance(message, Reply) and message.call_id == begun.call_id else None
+
+    @staticmethod
+    def _foreign(begun: _Begun) -> Unavailable:
+        """Another cluster has got the port of our server: look for it again."""
+        text = "a server of another cluster has its port by now"
+        return Unavailable(text, rank=begun.rank, method=begun.method, endpoint=begun.lane.endpoint)
 
     def _collect(
         self, rank: int, begun: _Begun | CallError, method: str, payload: list[Frame], deadline: float
@@ -369,24 +381,6 @@ class _Local(threading.local):
             lane.close()
         self.lanes: dict[int, tuple[Member, Lane]] = {}
         self.pid = os.getpid()
-
-
-class Partition:
-    """The methods of one partition: ``partition.get("alice")`` is ``client.call(3, "get", "alice")``."""
-
-    __slots__ = ("_client", "_partition")
-
-    def __init__(self, client: Client, partition: int) -> None:
-        self._client = client
-        self._partition = partition
-
-    def __getattr__(self, name: str) -> Callable[..., Any]:
-        if name.startswith("__"):
-            raise AttributeError(name)
-        return partial(self._client.call, self._partition, name)
-
-    def __repr__(self) -> str:
-        return f"<partition {self._partition}>"
 
 
 def _options(timeout: float | None) -> ClientOptions:

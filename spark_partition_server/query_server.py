@@ -150,7 +150,7 @@ class _Answering:
         try:
             fields = codec.read_request(frames, self._request, self._run_id)
         except RemoteProtocolError as error:
-            return self._refuse(error)
+            return self._refuse(error, frames[0])
         call_id = fields[0]
         handler = self.dispatch.admit(fields, received, monotonic())
         if type(handler) is Error:
@@ -166,18 +166,22 @@ class _Answering:
         try:
             result = handler(*args, **kwargs)
             payload = encode_value(result)
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever it raises is data for the caller
+        except KeyboardInterrupt:
+            raise  # somebody wants this process to end
+        except BaseException as error:  # noqa: BLE001 - whatever else it raises is data for the caller
             return self._encode(_failed(call_id, handler, args, kwargs, error))
         if size_of(payload) > self._bytes_max:
             text = f"the reply takes {size_of(payload)} octets, the limit is {self._bytes_max} (message_bytes_max)"
             return self._encode(Error(call_id, Code.REPLY_TOO_LARGE, text))
         return codec.reply_frames(self._reply, call_id, payload)
 
-    def _refuse(self, error: RemoteProtocolError) -> list[Frame] | None:
-        """A stranger gets silence; whoever speaks the protocol gets the reason."""
+    def _refuse(self, error: RemoteProtocolError, preamble: Frame) -> list[Frame] | None:
+        """A stranger gets silence; whoever speaks the protocol gets the reason, under the run id it came with."""
         code = Code.of(error.code)
         log.debug("refused code=%s error=%s", code.name, error)
-        return None if code is Code.MALFORMED else self._encode(Refuse(code, str(error)))
+        if code is Code.MALFORMED:
+            return None
+        return codec.encode(Refuse(code, str(error)), codec.run_id_of(preamble, self._run_id))
 
     def _encode(self, message: Message) -> list[Frame]:
         return codec.encode(message, self._run_id)
@@ -196,7 +200,11 @@ def _failed(call_id: int, handler: Handler, args: Any, kwargs: Any, error: BaseE
     if inner is not None:
         error = error.with_traceback(inner)  # the server's own frame says nothing
     text = "".join(traceback.format_exception(error))
-    return handler_error(call_id, type(error).__name__, str(error), text)
+    try:
+        message = str(error)
+    except Exception:  # noqa: BLE001 - an exception that cannot be printed is one all the same
+        message = "its text cannot be printed"
+    return handler_error(call_id, type(error).__name__, message, text)
 
 
 def _invalid(call_id: int, text: str) -> Error:

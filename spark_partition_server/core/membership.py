@@ -16,6 +16,7 @@ from ..errors import RemoteProtocolError
 from ..wire import codec
 from ..wire.codes import Code
 from ..wire.messages import (
+    TEXT_CHARS_MAX,
     Goodbye,
     Heartbeat,
     Hello,
@@ -32,6 +33,7 @@ from .lease import Lease, oversleep
 
 __all__ = ["Membership", "MembershipState"]
 
+GRACE_MAX = 4e6  # seconds; the field for it ends at 49 days
 OVERSLEEP_TOLERANCE = 0.5  # a loop that wakes half a second late was not running; less is ordinary scheduling
 
 
@@ -48,6 +50,7 @@ class _Entry:
     member: Member
     sender: bytes
     lease: Lease
+    shutdown: Shutdown | None = None  # said, and said again until the member has gone
 
 
 class Membership:
@@ -74,7 +77,6 @@ class Membership:
         self._entries: dict[int, _Entry] = {}
         self._highest: dict[int, int] = {}  # the greatest incarnation ever a member of a rank
         self._ending = Refuse(Code.CLOSED, "the cluster is stopping")
-        self._shutdown = Shutdown("", 0)
         self._due: float | None = None
         self._handlers: dict[type[Message], Callable[[Any, bytes, float], list[Effect]]] = {
             Hello: self._hello,
@@ -143,14 +145,16 @@ class Membership:
     def shutdown(self, reason: str, grace: float) -> list[Effect]:
         """Our side wants every member to leave; nobody joins any more."""
         self.state = MembershipState.STOPPING
-        self._ending = Refuse(Code.CLOSED, reason)
-        self._shutdown = Shutdown(reason, int(grace * 1000))
-        return [Send(entry.sender, self._shutdown) for _, entry in sorted(self._entries.items())]
+        self._ending = Refuse(Code.CLOSED, reason[:TEXT_CHARS_MAX])
+        return [effect for rank in sorted(self._entries) for effect in self.shutdown_rank(rank, reason, grace)]
 
     def shutdown_rank(self, rank: int, reason: str, grace: float) -> list[Effect]:
         """Our side wants one member to leave."""
         entry = self._entries.get(rank)
-        return [Send(entry.sender, Shutdown(reason, int(grace * 1000)))] if entry else []
+        if entry is None:
+            return []
+        entry.shutdown = Shutdown(reason[:TEXT_CHARS_MAX], int(min(max(grace, 0.0), GRACE_MAX) * 1000))
+        return [Send(entry.sender, entry.shutdown)]
 
     def fail(self, text: str) -> None:
         """The Spark job is over before its time: lookups are answered with the reason."""
@@ -167,7 +171,7 @@ class Membership:
             text = f"the coordinator speaks version {codec.VERSION}, not {hello.version_min}..{hello.version_max}"
             return self._refuse(sender, Code.VERSION, text)
         if self.state is not MembershipState.OPEN:
-            return [Send(sender, self._farewell(hello.rank, hello.incarnation))]
+            return [Send(sender, self._farewell(hello.rank, hello.incarnation, sender, now))]
         if hello.rank >= self.size:
             return self._refuse(sender, Code.INVALID_ARGUMENT, f"rank {hello.rank} of {self.size}")
         highest = self._highest.get(hello.rank, -1)
@@ -181,20 +185,22 @@ class Membership:
         effects: list[Effect] = []
         old = self._entries.get(hello.rank)
         previous = old.member if old else None
-        if old is not None and old.member.incarnation < hello.incarnation:
+        if old is not None and old.member.incarnation < hello.incarnation and old.sender != sender:
             text = f"incarnation {hello.incarnation} of partition {hello.rank} has taken over"
             effects += self._refuse(old.sender, Code.STALE, text)
         for rank, entry in list(self._entries.items()):  # one connection serves one rank
             if entry.sender == sender and rank != hello.rank:
                 effects.append(Left(entry.member, Code.OK, "its connection now serves another rank"))
                 self._remove(rank)
-        self._entries[hello.rank] = _Entry(member, sender, Lease(self._lease, now))
+        shutdown = old.shutdown if old is not None and old.member.incarnation == hello.incarnation else None
+        self._entries[hello.rank] = _Entry(member, sender, Lease(self._lease, now), shutdown)
         self._highest[hello.rank] = hello.incarnation
         if previous != member:
             self.view_number += 1
             effects.append(Joined(member, previous))
         interval_ms, lease_ms = int(self._interval * 1000), int(self._lease * 1000)
-        return [*effects, Send(sender, Welcome(self.view_number, interval_ms, lease_ms))]
+        effects.append(Send(sender, Welcome(self.view_number, interval_ms, lease_ms)))
+        return [*effects, Send(sender, shutdown)] if shutdown is not None else effects
 
     def _heartbeat(self, heartbeat: Heartbeat, sender: bytes, now: float) -> list[Effect]:
         if heartbeat.incarnation < self._highest.get(heartbeat.rank, -1):
@@ -203,11 +209,11 @@ class Membership:
         entry = self._entries.get(heartbeat.rank)
         if entry is None or entry.sender != sender or entry.member.incarnation != heartbeat.incarnation:
             if self.state is not MembershipState.OPEN:
-                return [Send(sender, self._farewell(heartbeat.rank, heartbeat.incarnation))]
+                return [Send(sender, self._farewell(heartbeat.rank, heartbeat.incarnation, sender, now))]
             return [Send(sender, Refuse(Code.NOT_MEMBER, "say HELLO"))]
         entry.lease.renew(now)
-        if self.state is MembershipState.STOPPING:  # the first SHUTDOWN may have been lost with a connection
-            return [Send(sender, self._shutdown)]
+        if entry.shutdown is not None:  # the first may have been lost with a connection
+            return [Send(sender, entry.shutdown)]
         return [Send(sender, heartbeat)]
 
     def _goodbye(self, goodbye: Goodbye, sender: bytes, now: float) -> list[Effect]:
@@ -229,13 +235,15 @@ class Membership:
 
     # --------------------------------------------------------------------------------------------- helpers
 
-    def _farewell(self, rank: int, incarnation: int) -> Message:
+    def _farewell(self, rank: int, incarnation: int, sender: bytes, now: float) -> Message:
         """What somebody hears who comes when the run is over: a member that came back on a new connection is to leave
         in order, as its SHUTDOWN may have been lost with the old one; anybody else is refused."""
         entry = self._entries.get(rank)
-        if self.state is MembershipState.STOPPING and entry is not None and entry.member.incarnation == incarnation:
-            return self._shutdown
-        return self._ending
+        if entry is None or entry.shutdown is None or entry.member.incarnation != incarnation:
+            return self._ending
+        entry.sender = sender
+        entry.lease.renew(now)
+        return entry.shutdown
 
     def _wake(self, now: float) -> None:
         """Gives everybody back the time in which this coordinator did not run, and two heartbeats to be heard in."""

@@ -129,8 +129,14 @@ class Loop:
             if not self._receive_one():
                 break
         while self._commands:
-            self._apply(self._commands.popleft()(monotonic()))
+            self._command(self._commands.popleft())
         self._apply(self._machine.tick(monotonic()))
+
+    def _command(self, command: Callable[[float], list[Effect]]) -> None:
+        try:
+            self._apply(command(monotonic()))
+        except ProtocolError:  # it would have made a message that breaks a limit
+            log.exception("command failed")
 
     def _sleep_ms(self) -> int:
         if self._commands:
@@ -154,27 +160,28 @@ class Loop:
         try:
             message = codec.decode(frames, self._run_id)
         except RemoteProtocolError as error:
-            malformed = getattr(self._machine, "malformed", None)
-            self._apply(malformed(error, sender) if malformed else [])
             log.debug("malformed error=%s", error)
+            malformed = getattr(self._machine, "malformed", None)
+            if malformed is not None and frames:
+                self._apply(malformed(error, sender), codec.run_id_of(frames[0], self._run_id))
             return True
         log.debug("received kind=%s", message.kind.name)
         self._apply(self._machine.receive(message, sender, monotonic()))
         return True
 
-    def _apply(self, effects: list[Effect]) -> None:
+    def _apply(self, effects: list[Effect], run_id: bytes | None = None) -> None:
         for effect in effects:
             try:
                 if isinstance(effect, Send):
-                    self._send(effect)
+                    self._send(effect, run_id or self._run_id)
                 else:
                     self._perform(effect)
             except Exception:
                 log.exception("effect failed effect=%r", type(effect).__name__)
 
-    def _send(self, effect: Send) -> None:
+    def _send(self, effect: Send, run_id: bytes) -> None:
         try:
-            frames = codec.encode(effect.message, self._run_id)
+            frames = codec.encode(effect.message, run_id)
             if effect.to is not None:
                 frames = [effect.to, *frames]
             self._socket.send_multipart(frames, zmq.NOBLOCK)

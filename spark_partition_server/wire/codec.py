@@ -37,6 +37,7 @@ __all__ = [
     "read_request",
     "reply_frames",
     "request_frames",
+    "run_id_of",
     "view_of",
 ]
 
@@ -95,6 +96,14 @@ def read_preamble(frame: Frame, run_id: bytes) -> Kind:
 def describe(error: BaseException) -> str:
     """A decoder's exception as text. msgpack's ExtraData holds all that was decoded, which must not be printed."""
     return "there are octets behind its end" if isinstance(error, msgpack.ExtraData) else f"{error!r:.200}"
+
+
+def run_id_of(frame: Frame, otherwise: bytes) -> bytes:
+    """The run id in a foreign preamble. Its refusal carries that one: ours is nothing to tell a stranger."""
+    if len(frame) != PREAMBLE_BYTES:
+        return otherwise
+    run_id: bytes = PREAMBLE.unpack(frame)[5]
+    return run_id
 
 
 def encode(message: Message, run_id: bytes) -> list[Frame]:
@@ -173,12 +182,12 @@ def read_request(frames: Sequence[Frame], opening: bytes, run_id: bytes) -> Fiel
     Raises:
         RemoteProtocolError: it is none, or not for this run, or malformed; ``code`` says what to answer.
     """
-    if len(frames) < 3:
-        raise RemoteProtocolError(f"{len(frames)} frames are too few for a request", Code.MALFORMED)
     if frames[0] != opening:
         kind = read_preamble(frames[0], run_id)
         if kind is not Kind.REQUEST:
             raise RemoteProtocolError(f"a server takes no {kind.name}", Code.UNEXPECTED)
+    if len(frames) < 3:
+        raise RemoteProtocolError(f"{len(frames)} frames are too few for a request", Code.MALFORMED)
     values = decode_fields(frames[1])
     if len(values) > 5:  # a later version may append
         del values[5:]

@@ -203,7 +203,8 @@ def test_what_arrives_is_judged_in_one_order(frames, code):
 @pytest.mark.parametrize(
     ("frames", "code"),
     [
-        ([preamble(32, version=2, run=OTHER), fields()], Code.MALFORMED),  # two frames are no request
+        ([preamble(32, version=2, run=OTHER), fields()], Code.VERSION),
+        ([preamble(32), fields()], Code.MALFORMED),  # two frames are no request
         ([preamble(99, version=2, run=OTHER), b"", b""], Code.VERSION),
         ([preamble(99, run=OTHER), b"", b""], Code.WRONG_RUN),
         ([preamble(99), b"", b""], Code.UNKNOWN_KIND),
@@ -216,6 +217,13 @@ def test_a_server_judges_in_the_same_order(frames, code):
     with pytest.raises(RemoteProtocolError) as caught:
         codec.read_request(frames, preamble(32), RUN)
     assert caught.value.code == code
+
+
+def test_a_refusal_of_a_stranger_carries_the_strangers_run_id():
+    """[13.3]: the right one would let it call everything."""
+    assert codec.run_id_of(preamble(32, run=OTHER), RUN) == OTHER
+    assert codec.run_id_of(preamble(32, version=2, run=OTHER), RUN) == OTHER
+    assert codec.run_id_of(b"short", RUN) == RUN
 
 
 def test_a_message_of_another_run_is_not_acted_on():
