@@ -49,9 +49,10 @@ def method(function: Any = None, /, *, idempotent: bool = False) -> Any:
     """
 
     def mark(marked: AnyHandler) -> AnyHandler:
-        if RESERVED in inspect.signature(marked).parameters:
-            raise TypeError(f"{marked.__qualname__}: 'timeout' is reserved for the caller; rename the parameter")
-        setattr(marked, MARK, {"idempotent": idempotent})
+        function = getattr(marked, "__func__", marked)  # of a static method or a class method
+        if RESERVED in inspect.signature(function).parameters:
+            raise TypeError(f"{function.__qualname__}: 'timeout' is reserved for the caller; rename the parameter")
+        setattr(function, MARK, {"idempotent": idempotent})
         return marked
 
     return mark if function is None else mark(function)
