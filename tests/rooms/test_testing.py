@@ -1,0 +1,164 @@
+"""``local_cluster``: a cluster on lists for the tests of a user's own servers, with the faults of a real one."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import pytest
+
+from spark_partition_server import PartitionServer, QueryServer, method
+from spark_partition_server.errors import NotStarted, PartitionInitError, StartTimeout, Unavailable
+from spark_partition_server.options import ClusterOptions
+from spark_partition_server.testing import local_cluster
+
+LONG = 20.0
+RELEASE = threading.Event()
+
+
+class Count(QueryServer):
+    def init_partition(self, rows: Any) -> None:
+        self.rows = list(rows)
+
+    @method
+    def count(self) -> int:
+        return len(self.rows)
+
+    @method
+    def remember(self, row: Any) -> None:
+        self.rows.append(row)
+
+    def _build_result(self) -> Any:
+        return self.rows
+
+
+def test_partitions_are_served_and_give_their_results():
+    """Any iterable is a partition; what the servers return at the end is there by partition."""
+    with local_cluster(Count(), [[1, 2], range(5), (x for x in "ab")]) as cluster:
+        client = cluster.client(timeout=LONG)
+        assert client.call_all("count") == [2, 5, 2]
+        client.call(0, "remember", 3)
+        assert cluster.results == {}
+    assert cluster.results == {0: [1, 2, 3], 1: [0, 1, 2, 3, 4], 2: ["a", "b"]}
+    assert cluster.failures == {}
+
+
+def test_the_server_is_copied_as_spark_copies_it():
+    """State that is set on the driver's server before is there, state of one server is not in another."""
+    server = Count(config={"x": 1})
+    with local_cluster(server, [[], []]) as cluster:
+        client = cluster.client(timeout=LONG)
+        client.call(0, "remember", "only here")
+        assert client.call_all("count") == [1, 0]
+    assert not hasattr(server, "rows")
+    assert server.coordinator_url is None
+
+
+def test_what_cannot_be_shipped_fails_here_already():
+    """A lock in the server: Spark could not pickle it either, and nothing is left running."""
+    server = Count()
+    server.lock = threading.Lock()  # type: ignore[attr-defined]
+    with pytest.raises(TypeError, match="cannot pickle"), local_cluster(server, [[]]):
+        pass
+
+
+def test_classes_may_be_made_inside_functions():
+    """As in a notebook; each server gets a copy of the class."""
+
+    class Inner(QueryServer):
+        @method
+        def rank(self) -> int:
+            return self.partition_ind
+
+    with local_cluster(Inner(), [[], []]) as cluster:
+        assert cluster.client(LONG).call_all("rank") == [0, 1]
+
+
+class Failing(QueryServer):
+    def init_partition(self, rows: Any) -> None:
+        if self.partition_ind == self.config["bad"]:
+            raise ValueError("no luck")
+        RELEASE.wait(self.config.get("wait", 0))
+
+
+def test_a_failed_start_says_why_and_leaves_nothing():
+    """One of three servers cannot be initialised."""
+    with pytest.raises(PartitionInitError, match=r"(?s)partition 2 .*no luck"), local_cluster(
+        Failing(config={"bad": 2}), [[], [], []]
+    ):
+        pass
+
+
+def test_a_start_that_takes_too_long_says_who_is_missing():
+    """One hangs in ``init_partition``."""
+
+    class Slow(QueryServer):
+        def init_partition(self, rows: Any) -> None:
+            import time
+
+            list(rows)
+            if self.partition_ind == 1:
+                deadline = time.monotonic() + 1.0
+                while time.monotonic() < deadline:
+                    pass
+
+    with pytest.raises(StartTimeout) as caught, local_cluster(Slow(), [[], [], []], start_timeout=0.4):
+        pass
+    assert (caught.value.registered, caught.value.missing) == ([0, 2], [1])
+
+
+def test_an_error_in_the_block_is_not_hidden_and_stops_the_cluster():
+    """A failing assertion of the user's test."""
+    with pytest.raises(ZeroDivisionError), local_cluster(Count(), [[1]]) as cluster:
+        raise ZeroDivisionError
+    assert cluster.results == {0: [1]}
+
+
+def test_outside_its_block_there_is_no_cluster():
+    """Neither before nor after; stop is harmless twice."""
+    cluster = local_cluster(Count(), [[]])
+    with pytest.raises(NotStarted, match="with block"):
+        cluster.client()
+    with pytest.raises(NotStarted):
+        cluster.launch(0)
+    cluster.stop()
+    with cluster:
+        client = cluster.client(LONG)
+        client.call(0, "count")
+        cluster.stop()
+    cluster.stop()
+    with pytest.raises(Unavailable, match="client is closed"):
+        client.call(0, "count")
+
+
+def test_two_clusters_side_by_side():
+    """Each has its own partitions."""
+    with local_cluster(Count(), [[1]]) as one, local_cluster(Count(), [[1, 2]]) as two:
+        assert one.client(LONG).call_all("count") == [1]
+        assert two.client(LONG).call_all("count") == [2]
+
+
+def test_options_are_the_coordinators():
+    """Heartbeats and addresses can be chosen."""
+    options = ClusterOptions(heartbeat_interval=0.05, lease=0.5, bind_host="0.0.0.0")
+    with local_cluster(Count(), [[1]], options=options) as cluster:
+        assert cluster.client(LONG).call(0, "count") == 1
+        assert cluster.coordinator._options is options
+
+
+class Plain(PartitionServer):
+    def _launch_server(self) -> None:
+        self.over = threading.Event()
+        self.port = 1
+        self._register()
+        self.over.wait(LONG)
+
+    def shutdown(self, reason: str = "", grace: float = 0.0) -> None:
+        self.over.set()
+
+
+def test_servers_of_other_kinds_are_served_too():
+    """Anything that is a ``PartitionServer``."""
+    with local_cluster(Plain(), [[], []]) as cluster:
+        assert cluster.coordinator.hosts == {0: ("127.0.0.1", 1), 1: ("127.0.0.1", 1)}
+    assert cluster.results == {0: [], 1: []}
