@@ -8,7 +8,7 @@ import time
 from typing import Any
 
 import pytest
-from support.members import Member, coordinating, hello
+from support.joining import Member, coordinating, hello
 from support.wait import wait_until
 
 from spark_partition_server import Coordinator

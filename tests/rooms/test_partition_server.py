@@ -12,7 +12,7 @@ import urllib.request
 from typing import Any
 
 import pytest
-from support.members import coordinating
+from support.joining import coordinating
 from support.wait import wait_until
 
 from spark_partition_server import Coordinator, PartitionServer, QueryServer, ServerOptions

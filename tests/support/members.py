@@ -1,77 +1,57 @@
-"""A member of a cluster that is only a socket: says what it is told to, and shows what it was told."""
+"""Messages of the control plane with short defaults, for tests of the rules."""
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
 from typing import Any
 
-import zmq
+from spark_partition_server.core.membership import Membership
+from spark_partition_server.wire.codes import Code
+from spark_partition_server.wire.messages import Goodbye, Heartbeat, Hello, Member
 
-from spark_partition_server.coordinator import Coordinator
-from spark_partition_server.wire import codec
-from spark_partition_server.wire.messages import Hello, Message
+__all__ = ["TOKEN", "goodbye", "heartbeat", "hello", "joined", "member", "membership"]
 
-from .lanes import LONG
-
-__all__ = ["Member", "coordinating", "hello"]
-
-
-def hello(coordinator: Coordinator, rank: int, incarnation: int = 1, port: int = 0, **fields: Any) -> Hello:
-    """The HELLO of a server; ``port`` is 1000 + rank where nothing else is said."""
-    return Hello(
-        rank,
-        incarnation,
-        fields.pop("attempt", 0),
-        "127.0.0.1",
-        port or 1000 + rank,
-        "",
-        fields.pop("token", coordinator.token),
-        codec.VERSION,
-        codec.VERSION,
-        **fields,
-    )
+TOKEN = b"the token of the run"
+INTERVAL = 1.0
+LEASE = 15.0
 
 
-class Member:
-    """A DEALER connected to a coordinator."""
-
-    def __init__(self, coordinator: Coordinator, run_id: bytes | None = None) -> None:
-        self.coordinator = coordinator
-        self.run_id = run_id or coordinator.run_id
-        self.context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        self.socket = self.context.socket(zmq.DEALER)
-        self.socket.rcvtimeo, self.socket.linger = int(LONG * 1000), 0
-        self.socket.connect(coordinator.get_url() or "")
-
-    def say(self, message: Message) -> None:
-        self.socket.send_multipart(codec.encode(message, self.run_id))
-
-    def hear(self) -> Message:
-        return codec.decode(self.socket.recv_multipart(), self.run_id)
-
-    def ask(self, message: Message) -> Message:
-        self.say(message)
-        return self.hear()
-
-    def join(self, rank: int, incarnation: int = 1, **fields: Any) -> Message:
-        """HELLO, and the answer to it."""
-        return self.ask(hello(self.coordinator, rank, incarnation, **fields))
-
-    def __enter__(self) -> Member:
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        self.socket.close()
-        self.context.term()
+def hello(rank: int = 0, incarnation: int = 7, **others: Any) -> Hello:
+    """A HELLO that is accepted; ``others`` replaces what is to be wrong with it."""
+    fields: dict[str, Any] = {
+        "attempt": 0,
+        "host": "10.0.0.5",
+        "port": 4000 + rank,
+        "endpoint": f"tcp://10.0.0.5:{4000 + rank}",
+        "token": TOKEN,
+        "version_min": 1,
+        "version_max": 1,
+    }
+    return Hello(rank, incarnation, **{**fields, **others})
 
 
-@contextlib.contextmanager
-def coordinating(await_partitions: int | None = 2, **options: Any) -> Iterator[Coordinator]:
-    """A coordinator that has been started, stopped at the end."""
-    coordinator = Coordinator(await_partitions, options.pop("verbose", False), options.pop("token", None), **options)
-    coordinator.start()
-    try:
-        yield coordinator
-    finally:
-        coordinator.stop()
+def member(rank: int = 0, incarnation: int = 7, **others: Any) -> Member:
+    """The entry of a view that such a HELLO leads to."""
+    said = hello(rank, incarnation, **others)
+    return Member(said.rank, said.incarnation, said.attempt, said.host, said.port, said.endpoint)
+
+
+def heartbeat(rank: int = 0, incarnation: int = 7, sequence: int = 1) -> Heartbeat:
+    return Heartbeat(rank, incarnation, sequence)
+
+
+def goodbye(rank: int = 0, incarnation: int = 7, code: Code = Code.OK, **others: Any) -> Goodbye:
+    return Goodbye(rank, incarnation, **{"attempt": 0, "token": TOKEN, "code": code, **others})
+
+
+def membership(size: int = 3, **others: Any) -> Membership:
+    """A coordinator's rules: heartbeats every second, leases of 15."""
+    return Membership(size, TOKEN, INTERVAL, LEASE, **others)
+
+
+def joined(size: int, *ranks: int, incarnation: int = 7, now: float = 0.0) -> Membership:
+    """One with members for these ranks; rank 2 speaks over the connection ``b"2"``."""
+    made = membership(size)
+    for rank in ranks:
+        made.receive(hello(rank, incarnation), str(rank).encode(), now)
+    made.check()
+    return made
