@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -55,22 +56,26 @@ def read(path: str | os.PathLike[str]) -> Connection:
         ValueError: it is no connection file.
     """
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+        file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NOFOLLOW))
     except FileNotFoundError:
         raise ClusterClosed(f"there is no connection file {os.fspath(path)!r}: has the cluster stopped?") from None
-    with os.fdopen(descriptor) as file:
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        raise AuthenticationError(f"{os.fspath(path)!r} is a link; give the path of the file itself") from None
+    with file:
         status = os.fstat(file.fileno())
         if status.st_uid not in (os.getuid(), 0):
             raise AuthenticationError(f"{os.fspath(path)!r} belongs to user {status.st_uid}, not to this one")
         if stat.S_IMODE(status.st_mode) & 0o077:
             raise AuthenticationError(f"{os.fspath(path)!r} can be read by others; it must have mode 0600")
-        text = file.read(65536)
+        octets = file.read(65536)
     try:
-        fields = json.loads(text)
+        fields = json.loads(octets)
         run_id = bytes.fromhex(fields["run_id"])
         coordinator = fields["coordinator"]
         if fields["version"] != VERSION or len(run_id) != RUN_ID_BYTES or not isinstance(coordinator, str):
             raise ValueError("a field is wrong")
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(f"{os.fspath(path)!r} is no connection file of this version: {error}") from error
     return Connection(coordinator, run_id)

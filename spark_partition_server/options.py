@@ -19,8 +19,8 @@ def _check(options: Any, positive: tuple[str, ...]) -> None:
         value = getattr(options, field.name)
         if field.name != "ports" or value is None:
             continue
-        first, last = value
-        if not 0 < first <= last < 65536:
+        numbers = isinstance(value, (tuple, list)) and [type(port) for port in value] == [int, int]
+        if not numbers or not 0 < value[0] <= value[1] < 65536:
             raise ValueError(f"{type(options).__name__}.ports must be (first, last) within 1..65535, got {value!r}")
 
 

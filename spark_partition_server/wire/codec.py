@@ -182,6 +182,8 @@ def read_request(frames: Sequence[Frame], opening: bytes, run_id: bytes) -> Fiel
     Raises:
         RemoteProtocolError: it is none, or not for this run, or malformed; ``code`` says what to answer.
     """
+    if not frames:
+        raise RemoteProtocolError("a request has at least 3 frames, not 0", Code.MALFORMED)
     if frames[0] != opening:
         kind = read_preamble(frames[0], run_id)
         if kind is not Kind.REQUEST:
