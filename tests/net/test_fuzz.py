@@ -11,6 +11,7 @@ import gc
 import logging
 import os
 import random
+import select
 import socket
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -21,7 +22,7 @@ import msgpack
 import numpy
 import pytest
 import zmq
-from support.lanes import LONG, WIDE, Raw
+from support.lanes import LONG, Raw
 from support.octets import GREETING, command, handshake, message
 from support.wait import wait_until
 
@@ -45,7 +46,6 @@ from spark_partition_server.wire.messages import (
     Welcome,
 )
 from spark_partition_server.wire.payload import encode_value
-from spark_partition_server.wire.zmtp import Engine
 
 BATCH = 250  # messages on one connection before it is looked at what came back
 GROWTH = 64 << 20  # octets of memory; a hundred thousand messages that were kept would be more
@@ -83,20 +83,27 @@ class Fuzzer:
             frames = self.random.choice(self._changes)(self, frames) or [b""]
         return frames
 
-    def octets(self) -> bytes:
-        """A conversation whose octets were changed: in the greeting, in a header, in the middle of a frame."""
-        whole = bytearray(handshake(self.random.choice([b"DEALER", b"REQ", b"ROUTER", b"PUB"])))
+    def octets(self, shaken: bool) -> bytes:
+        """A conversation whose octets were changed: in a header, in a body, or, unless hands have been shaken, in the
+        greeting."""
+        whole = bytearray()
         for _ in range(self.random.randint(1, 60)):
-            whole += message(self.message()) if self.random.random() < 0.9 else command(b"PING", self._noise(20))
-        for _ in range(self.random.randint(1, 4)):
-            # the handshake is short: without a preference it would hardly ever be hit
-            last = len(whole) if self.random.random() < 0.7 else len(GREETING) + 40
-            place = self.random.randrange(last)
-            if self.random.random() < 0.3:
-                del whole[place : place + self.random.randint(1, 9)]
-            else:
-                whole[place : place + 1] = self._noise(3)
+            whole += message(self.message()[:64]) if self.random.random() < 0.9 else command(b"PING", self._noise(20))
+        damages = self.random.randint(0, 2)
+        if not shaken:
+            opening = bytearray(handshake(self.random.choice([b"DEALER", b"REQ", b"ROUTER", b"PUB"])))
+            self._damage(opening, self.random.randint(0, 2))
+            whole = opening + whole
+        self._damage(whole, damages)
         return bytes(whole)
+
+    def _damage(self, octets: bytearray, times: int) -> None:
+        for _ in range(times):
+            place = self.random.randrange(len(octets))
+            if self.random.random() < 0.3:
+                del octets[place : place + self.random.randint(1, 9)]
+            else:
+                octets[place : place + 1] = self._noise(3)
 
     def _noise(self, most: int) -> bytes:
         return self.random.randbytes(self.random.randint(0, most))
@@ -313,17 +320,19 @@ def dealer(endpoint: str) -> Iterator[zmq.Socket[bytes]]:
 
 def converse(address: tuple[str, int], fuzzer: Fuzzer, times: int, allowed: tuple[type[Message], ...]) -> None:
     """Octets that are not even ZMTP, or not for long; whatever comes back until the other side hangs up is."""
-    for _ in range(times):
-        with socket.create_connection(address, LONG) as plain:
+    for number in range(times):
+        shaken = number % 2 == 0
+        with Raw(address, shake=shaken) as raw:
             octets = b""
             with contextlib.suppress(OSError):
-                plain.sendall(fuzzer.octets())
-                plain.shutdown(socket.SHUT_WR)
-                while data := plain.recv(1 << 16):
+                raw.plain.sendall(fuzzer.octets(shaken))
+                while select.select([raw.plain], [], [], 0.002)[0] and (data := raw.plain.recv(1 << 16)):
                     octets += data
-        engine = Engine(b"DEALER", WIDE)
+                raw.plain.shutdown(socket.SHUT_WR)
+                while data := raw.plain.recv(1 << 16):
+                    octets += data
         try:
-            found = engine.receive(octets)
+            found = raw.engine.receive(octets)
         except RemoteProtocolError as error:
             assert "refused the connection" in str(error) or not octets.startswith(GREETING[:11]), error  # noqa: PT017
             continue
