@@ -111,7 +111,7 @@ class Client:
             timeout = self._timeout
         started = monotonic()
         deadline = started + timeout
-        partition = index(partition)
+        partition = _rank(partition)
         payload = self._encode(partition, method, args, kwargs)
         attempt = 0
         while True:
@@ -385,3 +385,10 @@ class _Local(threading.local):
 
 def _options(timeout: float | None) -> ClientOptions:
     return ClientOptions() if timeout is None else ClientOptions(timeout=timeout)
+
+
+def _rank(partition: Any) -> int:
+    try:
+        return index(partition)
+    except TypeError:
+        raise TypeError(f"partition must be an integer, not {partition!r:.60}: call(partition, method, ...)") from None

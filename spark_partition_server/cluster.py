@@ -28,7 +28,7 @@ from .errors import (
 )
 from .net.clock import monotonic
 from .options import ClientOptions, ClusterOptions
-from .partition_server import PartitionServer
+from .partition_server import PartitionServer, check_server
 from .progress import Progress
 from .query_server import idempotent_methods
 from .spark import job as spark_job
@@ -59,7 +59,8 @@ class Cluster:
         rdd: an RDD, or a DataFrame; one server runs on each of its partitions.
         partition_server: what to run; default: a ``FlaskPartitionServer`` without routes.
         cache_result: keep what the servers return from ``_build_result``; see ``get_result_rdd``.
-        verbose: log at level INFO and draw a start-up bar on a terminal.
+        verbose: draw a start-up bar on a terminal, and log registrations at INFO rather than DEBUG (an application
+            that has not configured logging shows warnings only).
         options: timeouts, addresses, ports.
 
     Attributes:
@@ -79,8 +80,7 @@ class Cluster:
         self.sc = spark_job.as_context(sc)
         self.rdd = spark_job.as_rdd(rdd)
         self.partition_server = _default_server() if partition_server is None else partition_server
-        if not isinstance(self.partition_server, PartitionServer):
-            raise InvalidCluster(f"a PartitionServer is wanted, not a {type(partition_server).__qualname__}")
+        check_server(self.partition_server)
         self.cache_result = cache_result
         self.verbose = verbose
         self.options = options or ClusterOptions()
@@ -197,7 +197,13 @@ class Cluster:
         is held on the driver, or in the checkpoint directory if ``sc.setCheckpointDir`` was called (see
         docs/results.md). A new start drops this object's reference to it.
         """
+        if self._result is None and not self.cache_result:
+            log.warning("there is no result: the cluster was made without cache_result=True")
         return self._result
+
+    def __repr__(self) -> str:
+        state = "running" if self._is_active else "not running"
+        return f"<Cluster of {type(self.partition_server).__qualname__}, {state}>"
 
     # ------------------------------------------------------------------------------------------- starting
 
@@ -293,7 +299,7 @@ class Cluster:
             return ClusterClosed("stop() was called while the cluster was starting")
         for failed in coordinator.init_failures:
             failures = sum(1 for other in coordinator.init_failures if other.rank == failed.rank)
-            if failures < self.options.init_attempts and job.alive:
+            if failures < self.options.init_attempts and not job.done:
                 continue
             if failed.code == Code.PORT_UNAVAILABLE:
                 ports = self.partition_server._ports() or (0, 0)

@@ -58,7 +58,8 @@ def read(path: str | os.PathLike[str]) -> Connection:
     try:
         file = open(path, "rb", opener=_no_link)  # noqa: SIM115 - its errors are told apart first
     except FileNotFoundError:
-        raise ClusterClosed(f"there is no connection file {os.fspath(path)!r}: has the cluster stopped?") from None
+        text = f"there is no connection file {os.fspath(path)!r}: has the cluster stopped, or is the path wrong?"
+        raise ClusterClosed(text) from None
     except OSError as error:
         if error.errno != errno.ELOOP:
             raise
@@ -76,7 +77,9 @@ def read(path: str | os.PathLike[str]) -> Connection:
         coordinator = fields["coordinator"]
         if fields["version"] != VERSION or len(run_id) != RUN_ID_BYTES or not isinstance(coordinator, str):
             raise ValueError("a field is wrong")
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+    except KeyError as error:
+        raise ValueError(f"{os.fspath(path)!r} is no connection file of this version: it lacks {error}") from error
+    except (ValueError, TypeError, RecursionError) as error:
         raise ValueError(f"{os.fspath(path)!r} is no connection file of this version: {error}") from error
     return Connection(coordinator, run_id)
 

@@ -90,7 +90,7 @@ class Coordinator:
         meta = {"idempotent": self._idempotent}
         self._membership = Membership(size, self.token, options.heartbeat_interval, options.lease, meta)
         name = "spark-partition-server-coordinator"
-        self._loop = Loop(name, context, bound, self._membership, self.run_id, self._perform)
+        self._loop = Loop(name, context, bound, self._membership, self.run_id, self._perform, self.notify)
         self._port = port
         self._loop.start()
 
@@ -167,6 +167,12 @@ class Coordinator:
     # --------------------------------------------------------------------------------------- in the thread
 
     def _perform(self, effect: Effect) -> None:
+        try:
+            self._note(effect)
+        finally:
+            self.notify()  # also when a user's callback raised
+
+    def _note(self, effect: Effect) -> None:
         if isinstance(effect, Joined):
             self._joined(effect)
         elif isinstance(effect, (Left, Lost)):
@@ -178,8 +184,9 @@ class Coordinator:
             log.warning("init failed partition=%d host=%s text=%s", goodbye.rank, goodbye.host, goodbye.text)
             self.init_failures.append(goodbye)
         elif isinstance(effect, Refused):
-            log.warning("refused code=%s text=%s", effect.code.name, effect.text)
-        self.notify()
+            # an older life of a server that was replaced is refused as a matter of course
+            level = logging.INFO if effect.code is Code.STALE else logging.WARNING
+            log.log(level, "refused code=%s text=%s", effect.code.name, effect.text)
 
     def _joined(self, joined: Joined) -> None:
         member, previous = joined.member, joined.previous
@@ -190,6 +197,8 @@ class Coordinator:
             self.was_full = self.was_full or self.full_cluster
         where = f"{member.host}:{member.port}"
         self._log("joined partition=%d at=%s attempt=%d", member.rank, where, member.attempt)
+        if previous is not None and previous.incarnation != member.incarnation:
+            log.warning("replaced partition=%d: its server was lost, attempt %d serves", member.rank, member.attempt)
         if self.register_callback is not None:
             self.register_callback(
                 {

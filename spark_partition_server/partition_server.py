@@ -21,6 +21,7 @@ from .errors import (
     ClusterClosed,
     ClusterError,
     CoordinatorLost,
+    InvalidCluster,
     NotStarted,
     PortUnavailable,
     VersionMismatch,
@@ -34,7 +35,7 @@ from .wire.codec import RUN_ID_BYTES, VERSION
 from .wire.codes import Code
 from .wire.messages import DETAIL_CHARS_MAX, TEXT_CHARS_MAX, Hello
 
-__all__ = ["PartitionServer"]
+__all__ = ["PartitionServer", "check_server"]
 
 log = logging.getLogger("spark_partition_server.server")
 
@@ -111,7 +112,7 @@ class PartitionServer:
         self._life = _Life(self, who)
         try:
             self._serve()
-            return iter(self._build_result())
+            return _iterator(self._build_result())
         finally:
             self._life.close()
 
@@ -203,6 +204,12 @@ class _Life:
     def __init__(self, server: PartitionServer, who: Identity) -> None:
         self.server = server
         self.who = who
+        # taken before init_partition runs, which may use these names on the server for things of its own
+        assert server.token is not None
+        assert server.run_id is not None
+        assert server.coordinator_url is not None
+        self.token, self.run_id, self.coordinator_url = server.token, server.run_id, server.coordinator_url
+        self.options, self.host = server.options, server.host
         self.registered = False
         self.failure: Exception | None = None
         self._answered = threading.Event()
@@ -219,8 +226,8 @@ class _Life:
         self._loop.call(session.start)
         if not self._answered.wait(JOIN_TIMEOUT):
             raise CoordinatorLost(
-                f"partition {self.who.rank} on {self.server.host} got no answer from the coordinator at "
-                f"{self.server.coordinator_url} within {JOIN_TIMEOUT:g} s: executors must be able to connect to it "
+                f"partition {self.who.rank} on {self.host} got no answer from the coordinator at "
+                f"{self.coordinator_url} within {JOIN_TIMEOUT:g} s: executors must be able to connect to it "
                 "(docs/deploying.md, 'Addresses')"
             )
         if self.failure is not None:
@@ -253,25 +260,14 @@ class _Life:
     def _open(self, endpoint: str) -> None:
         if self._loop is not None:
             return
-        server, who = self.server, self.who
-        assert server.token is not None
-        assert server.run_id is not None
-        assert server.coordinator_url is not None
+        who, port = self.who, self.server.port or 0
         hello = Hello(
-            who.rank,
-            who.incarnation,
-            who.attempt,
-            server.host,
-            server.port or 0,
-            endpoint,
-            server.token,
-            VERSION,
-            VERSION,
+            who.rank, who.incarnation, who.attempt, self.host, port, endpoint, self.token, VERSION, VERSION
         )
-        self._session = Session(hello, server.options.leave_timeout)
-        context, connected = dealer(server.coordinator_url)
+        self._session = Session(hello, self.options.leave_timeout)
+        context, connected = dealer(self.coordinator_url)
         name = f"spark-partition-server-{who.rank}"
-        self._loop = Loop(name, context, connected, self._session, server.run_id, self._perform)
+        self._loop = Loop(name, context, connected, self._session, self.run_id, self._perform)
         self._loop.start()
 
     def _perform(self, effect: Effect) -> None:
@@ -283,7 +279,7 @@ class _Life:
             log.info("shutdown partition=%d reason=%s", self.who.rank, effect.reason)
             self._shut_down(effect.reason, effect.grace)
         elif isinstance(effect, Ended) and effect.code is not Code.OK:
-            self.failure = _failure(effect, self.who, self.server.coordinator_url or "")
+            self.failure = _failure(effect, self.who, self.coordinator_url)
             log.warning("ended partition=%d code=%s text=%s", self.who.rank, effect.code.name, effect.text)
             self._answered.set()
             if self.registered:
@@ -309,3 +305,24 @@ def _failure(ended: Ended, who: Identity, coordinator: str) -> Exception:
     if ended.code is Code.UNAVAILABLE:
         return CoordinatorLost(f"{where}: {ended.text}; the server ends")
     return ClusterClosed(f"{where} ends: {ended.text}")
+
+
+def _iterator(result: Any) -> Iterator[Any]:
+    if not isinstance(result, Iterable):
+        raise TypeError(f"_build_result must return an iterable, for instance [value], not {type(result).__name__}")
+    return iter(result)
+
+
+def check_server(server: Any) -> None:
+    """Refuses what cannot be a server of a cluster, where the mistake was made: on the driver.
+
+    Raises:
+        InvalidCluster: it is no instance of ``PartitionServer``, or its constructor did not call ours.
+    """
+    if isinstance(server, type) and issubclass(server, PartitionServer):
+        raise InvalidCluster(f"an instance is wanted: {server.__qualname__}(), not the class {server.__qualname__}")
+    if not isinstance(server, PartitionServer):
+        kind = f"{type(server).__module__}.{type(server).__qualname__}"
+        raise InvalidCluster(f"a PartitionServer is wanted, not a {kind}")
+    if not isinstance(getattr(server, "options", None), ServerOptions):
+        raise InvalidCluster(f"{type(server).__qualname__}.__init__ must call super().__init__()")

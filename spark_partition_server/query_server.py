@@ -29,6 +29,10 @@ __all__ = ["QueryServer", "idempotent_methods", "method"]
 log = logging.getLogger("spark_partition_server.server")
 
 MARK = "__partition_server_method__"
+# what PartitionServer sets on an instance, which would hide a method of that name
+RESERVED_NAMES = frozenset(
+    {"config", "coordinator_url", "host", "itr", "job_group", "options", "partition_ind", "port", "run_id", "token"}
+)
 RESERVED = "timeout"  # client.call(partition, method, timeout=...) takes it
 
 AnyHandler = TypeVar("AnyHandler", bound=Callable[..., Any])
@@ -72,6 +76,12 @@ class QueryServer(PartitionServer):
                 return self.values.get(key)
     """
 
+    def __init_subclass__(cls, **arguments: Any) -> None:
+        super().__init_subclass__(**arguments)
+        taken = sorted(name for name in _marks_of(cls) if name in RESERVED_NAMES or hasattr(PartitionServer, name))
+        if taken:
+            raise TypeError(f"{cls.__qualname__}.{taken[0]}: PartitionServer uses that name itself; rename the method")
+
     def init_partition(self, rows: Iterable[Any]) -> None:
         """Builds the state that the methods use. Override.
 
@@ -83,8 +93,9 @@ class QueryServer(PartitionServer):
         options = self.options
         listening = bind_tcp(self._bind_host(), self._ports())
         try:
-            self.port = listening.getsockname()[1]
+            self.port = port = listening.getsockname()[1]
             self.init_partition(self.itr)
+            self.host, self.port = self._life.host, port  # names that init_partition may have used
             self._answering = _Answering(self, _handlers(self))
             self._listener = Listener(
                 [listening],
@@ -116,9 +127,13 @@ def idempotent_methods(server: PartitionServer) -> list[str]:
 
 
 def _marks(server: Any) -> dict[str, dict[str, bool]]:
+    return _marks_of(type(server))
+
+
+def _marks_of(kind: type) -> dict[str, dict[str, bool]]:
     marks = {}
-    for name in dir(type(server)):
-        mark = getattr(getattr(type(server), name, None), MARK, None)
+    for name in dir(kind):
+        mark = getattr(getattr(kind, name, None), MARK, None)
         if mark is not None:
             marks[name] = mark
     return marks
@@ -132,12 +147,12 @@ class _Answering:
     """Turns the frames of a request into the frames of its answer."""
 
     def __init__(self, server: QueryServer, handlers: dict[str, Handler]) -> None:
-        assert server.run_id is not None
-        self.dispatch = Dispatch(server.partition_ind, server._life.who.incarnation, handlers)
-        self._bytes_max = server.options.message_bytes_max
-        self._run_id = server.run_id
-        self._request = codec.preamble(Kind.REQUEST, server.run_id)
-        self._reply = codec.preamble(Kind.REPLY, server.run_id)
+        life = server._life
+        self.dispatch = Dispatch(life.who.rank, life.who.incarnation, handlers)
+        self._bytes_max = life.options.message_bytes_max
+        self._run_id = life.run_id
+        self._request = codec.preamble(Kind.REQUEST, life.run_id)
+        self._reply = codec.preamble(Kind.REPLY, life.run_id)
 
     def answer(self, frames: Frames, received: float) -> Sequence[Frame] | None:
         """The answer to one message; None: silence. Raises nothing: a message must not end the server."""
@@ -166,11 +181,14 @@ class _Answering:
             return self._encode(_invalid(call_id, f"the arguments cannot be decoded: {error}"))
         try:
             result = handler(*args, **kwargs)
-            payload = encode_value(result)
         except KeyboardInterrupt:
             raise  # somebody wants this process to end
         except BaseException as error:  # noqa: BLE001 - whatever else it raises is data for the caller
             return self._encode(_failed(call_id, handler, args, kwargs, error))
+        try:
+            payload = encode_value(result)
+        except TypeError as error:
+            return self._encode(handler_error(call_id, "TypeError", f"its result cannot be sent: {error}", ""))
         if size_of(payload) > self._bytes_max:
             text = f"the reply takes {size_of(payload)} octets, the limit is {self._bytes_max} (message_bytes_max)"
             return self._encode(Error(call_id, Code.REPLY_TOO_LARGE, text))

@@ -19,7 +19,7 @@ from .client import Client
 from .coordinator import Coordinator
 from .errors import NotStarted, PartitionInitError, StartTimeout
 from .options import ClientOptions, ClusterOptions
-from .partition_server import PartitionServer
+from .partition_server import PartitionServer, check_server
 from .query_server import idempotent_methods
 from .spark.task import Identity
 
@@ -65,6 +65,7 @@ class LocalCluster:
         options: ClusterOptions | None,
         start_timeout: float,
     ) -> None:
+        check_server(server)
         self.coordinator: Coordinator | None = None
         self.connection_file: str | None = None
         self.results: dict[int, list[Any]] = {}

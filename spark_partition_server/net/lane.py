@@ -157,8 +157,10 @@ class Lane:
 
     def __del__(self) -> None:
         # Lanes belong to a thread and go with it, or with a client that nobody closed.
-        with contextlib.suppress(AttributeError):
+        try:  # noqa: SIM105 - at the interpreter's end modules may be gone already
             self._socket.close()
+        except AttributeError:
+            pass
 
     def abort(self) -> None:
         """Ends the connection, also for a thread that waits on it. Twice is harmless."""

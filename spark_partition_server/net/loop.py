@@ -49,6 +49,7 @@ class Loop:
         machine: the rules.
         run_id: of the messages sent and accepted.
         perform: called in the loop's thread with every effect that is not ``Send``; must not block.
+        ended: called in the loop's thread when it is over, after ``failure`` has been set.
 
     Attributes:
         failure: what ended the thread before its time, if anything did.
@@ -62,6 +63,7 @@ class Loop:
         machine: Machine,
         run_id: bytes,
         perform: Callable[[Effect], None],
+        ended: Callable[[], None] | None = None,
     ) -> None:
         self.failure: BaseException | None = None
         self._context = context
@@ -71,6 +73,7 @@ class Loop:
         self._machine = machine
         self._run_id = run_id
         self._perform = perform
+        self._ended = ended
         self._commands: deque[Callable[[float], list[Effect]]] = deque()
         self._wake_out, self._wake_in = socket.socketpair()
         self._wake_in.setblocking(False)
@@ -122,6 +125,8 @@ class Loop:
             log.exception("loop failed name=%s", self._thread.name)
         finally:
             self._close()
+            if self._ended is not None:
+                self._ended()
 
     def _turn(self) -> None:
         self._drain_wake()

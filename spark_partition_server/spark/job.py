@@ -104,9 +104,11 @@ class Job:
 
 def _summary(text: str, most: int = 2000) -> str:
     """The part of Spark's text that says what happened: the end of a Python traceback, else the first lines."""
-    reason = re.search(r"((?:^|\n)[\w.]+(?:Error|Exception|Closed|Lost|Exit): [^\n]+)\n*(?:\n\tat |$)", text)
-    head = text.strip().splitlines()[0] if text.strip() else "no reason given"
-    return f"{head} {reason.group(1).strip()}"[:most] if reason else text.strip()[:most]
+    text = text.partition("\n\tat ")[0].strip()  # without the JVM's frames; __cause__ has them
+    reason = re.search(r"(?:^|\n)([\w.]+(?:Error|Exception|Closed|Lost|Exit): [^\n]+)\s*(?:SQLSTATE: \w+\s*)?$", text)
+    if reason is None:
+        return text[:most] or "no reason given"
+    return f"{text.splitlines()[0]} {reason.group(1)}"[:most]
 
 
 def as_context(given: Any) -> Any:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from spark_partition_server import PartitionServer, QueryServer, method
-from spark_partition_server.errors import NotStarted, PartitionInitError, StartTimeout, Unavailable
+from spark_partition_server.errors import InvalidCluster, NotStarted, PartitionInitError, StartTimeout, Unavailable
 from spark_partition_server.options import ClusterOptions
 from spark_partition_server.testing import local_cluster
 
@@ -162,3 +162,44 @@ def test_servers_of_other_kinds_are_served_too():
     with local_cluster(Plain(), [[], []]) as cluster:
         assert cluster.coordinator.hosts == {0: ("127.0.0.1", 1), 1: ("127.0.0.1", 1)}
     assert cluster.results == {0: [], 1: []}
+
+
+class Careless(QueryServer):
+    """Uses the base class's names for its own things while it starts."""
+
+    def init_partition(self, rows: Any) -> None:
+        self.token, self.options, self.run_id, self.coordinator_url = {}, {}, "mine", None  # type: ignore[assignment]
+        self.host, self.port = "nowhere", 1
+
+    @method
+    def answer(self) -> int:
+        return 42
+
+
+def test_names_of_the_base_class_may_be_used_by_init_partition():
+    """`self.options = {}` in a user's server must neither break its registration nor lead clients astray."""
+    with local_cluster(Careless(), [[], []]) as cluster:
+        assert cluster.client(timeout=10).call_all("answer") == [42, 42]
+
+
+def test_a_method_of_a_name_that_the_base_class_uses_is_refused():
+    """An attribute of the instance would hide it, and every call of it would fail."""
+    for name in ("token", "port", "shutdown"):
+        with pytest.raises(TypeError, match=f"{name}: PartitionServer uses that name itself"):
+            type("Taken", (QueryServer,), {name: method(lambda self: None)})
+
+
+def test_mistakes_with_the_server_are_told_before_anything_starts():
+    """The class instead of an instance, something else, a constructor that forgot ours."""
+
+    class Forgetful(QueryServer):
+        def __init__(self) -> None:
+            self.mine = 1
+
+    for wrong, text in (
+        (QueryServer, r"an instance is wanted: QueryServer\(\)"),
+        (Forgetful(), r"Forgetful\.__init__ must call super\(\)\.__init__\(\)"),
+        ("server", r"a PartitionServer is wanted, not a builtins\.str"),
+    ):
+        with pytest.raises(InvalidCluster, match=text):
+            local_cluster(wrong, [[]])  # type: ignore[arg-type]
