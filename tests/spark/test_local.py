@@ -257,6 +257,22 @@ def test_init_failure_carries_the_remote_traceback(sc: Any, pairs: Any) -> None:
         assert working.client().call_all("count") == [50, 50]
 
 
+def test_init_failure_is_told_as_such_while_the_jobs_thread_still_ends(sc: Any, pairs: Any) -> None:
+    """The job is over before its thread is: in between, start() must not take the failure for Spark's own."""
+    gate = threading.Event()
+
+    class Held(Cluster):
+        def _job_ended(self) -> None:
+            gate.wait(3)
+            super()._job_ended()
+
+    try:
+        with pytest.raises(PartitionInitError, match="bad rows"):
+            Held(sc, pairs, failing_server("bad rows"), verbose=False).start()
+    finally:
+        gate.set()
+
+
 def test_full_port_range(sc: Any, pairs: Any) -> None:
     """No port of the server's range is free: a typed error with the range."""
     with bind_tcp("127.0.0.1") as taken:
