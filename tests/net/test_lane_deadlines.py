@@ -67,8 +67,10 @@ def half(other: socket.socket, over: threading.Event) -> None:
     other.sendall(message([b"x" * 100])[:50])
 
 
-@pytest.mark.parametrize("armed", [None, 0.05, 5.0])
-@pytest.mark.parametrize("behaviour", [silent, dripping, dripping_long, pinging, pouring, half])
+@pytest.mark.parametrize(("behaviour", "armed"), [
+    *((behaviour, 5.0) for behaviour in (silent, dripping, dripping_long, pinging, pouring, half)),
+    (silent, None), (silent, 0.05), (dripping_long, 0.05),
+])  # fmt: skip
 def test_no_answer_by_the_deadline(pair, behaviour: Callable[..., None], armed):
     """However long a system call was allowed to wait before: shorter, longer, for ever."""
     lane, other = pair
@@ -119,7 +121,7 @@ def send_on(lane: Lane, size: int, deadline: float) -> None:
 def test_a_server_that_stops_reading(pair, size):
     """The kernel's buffers fill up and a request cannot leave: an error by the deadline, small or large."""
     lane, _ = pair
-    with ends_by(0.5) as deadline, pytest.raises(TimeoutError, match="does not read"):
+    with ends_by(0.3) as deadline, pytest.raises(TimeoutError, match="does not read"):
         send_on(lane, size, deadline)
 
 

@@ -13,7 +13,6 @@ import threading
 import traceback
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 import zmq
@@ -55,8 +54,9 @@ def no_leaks() -> Iterator[None]:
         return found + [f"the file {name}" for name in sorted(_files() - files)]
 
     yield
-    if left():
-        gc.collect()  # an exception that the test looked at holds the frames it went through, and they hold sockets
+    if not left():
+        return
+    gc.collect()  # an exception that the test looked at holds the frames it went through, and they hold sockets
     with contextlib.suppress(AssertionError):
         wait_until(lambda: not left(), PATIENCE)
     remains = left()
@@ -72,12 +72,12 @@ def _described(thread: threading.Thread) -> str:
 
 def _children() -> set[int]:
     """The processes whose parent is this one, the dead that nobody waited for included."""
-    found = set()
-    for status in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError):  # it has ended meanwhile
-            after_name = status.read_text().rpartition(")")[2].split()
-            if int(after_name[1]) == os.getpid():
-                found.add(int(status.parent.name))
+    found, own = set(), str(os.getpid()).encode()
+    for name in filter(str.isdecimal, os.listdir("/proc")):
+        with contextlib.suppress(OSError), open(f"/proc/{name}/stat", "rb") as status:  # it may have ended meanwhile
+            after_name = status.read().rpartition(b")")[2].split()
+            if after_name[1] == own:
+                found.add(int(name))
     return found
 
 
