@@ -26,6 +26,7 @@ from .spark.task import Identity
 __all__ = ["LocalCluster", "local_cluster"]
 
 STOP_TIMEOUT = 10.0
+GOODBYE_TIMEOUT = 0.5
 
 
 def local_cluster(
@@ -145,6 +146,8 @@ class LocalCluster:
                 self.coordinator.notify()
 
     def _check(self, coordinator: Coordinator, complete: bool) -> None:
+        if self.failures:  # a server's own word travels, and may come just behind the end of its thread
+            coordinator.wait(lambda: bool(coordinator.init_failures), GOODBYE_TIMEOUT)
         for failed in coordinator.init_failures:
             raise PartitionInitError(failed.rank, failed.attempt, failed.host, failed.text, failed.detail)
         for error in self.failures.values():
