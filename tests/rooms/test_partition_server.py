@@ -16,7 +16,6 @@ from support.joining import coordinating
 from support.wait import wait_until
 
 from spark_partition_server import Coordinator, PartitionServer, QueryServer, ServerOptions
-from spark_partition_server.core.membership import MembershipState
 from spark_partition_server.errors import (
     AuthenticationError,
     ClusterClosed,
@@ -307,7 +306,7 @@ def test_a_server_of_a_stopping_cluster_ends():
     """A task that Spark started late."""
     with coordinating(1) as coordinator:
         coordinator.shutdown_hosts("the end")
-        wait_until(lambda: coordinator._membership.state is MembershipState.STOPPING)
+        wait_until(lambda: coordinator._membership.state.value == "stopping")
         called = Called(Simple(), coordinator)
         assert called.ended()
         assert isinstance(called.error, ClusterClosed)
