@@ -81,7 +81,7 @@ class Client:
     ) -> None:
         self._options = options or ClientOptions()
         self._timeout = self._options.timeout
-        self._routes = Routes(coordinator, run_id, self._options, failure)
+        self._routes = Routes(coordinator, run_id, failure)
         self._calls = self._routes.calls
         self._run_id = run_id
         self._request = codec.preamble(Kind.REQUEST, run_id)

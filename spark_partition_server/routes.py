@@ -12,8 +12,8 @@ from .core.failures import refusal
 from .errors import ClusterClosed, ClusterError, CoordinatorLost, RemoteProtocolError, Unavailable
 from .net.clock import monotonic
 from .net.lane import Lane
-from .options import ClientOptions
 from .wire import codec
+from .wire.codec import VIEW_BYTES_MAX
 from .wire.codes import Code
 from .wire.messages import Lookup, Refuse, View
 
@@ -27,11 +27,10 @@ Failure = Callable[[], "ClusterError | None"]
 class Routes:
     """The view, shared by all threads of a client, and the connection to the coordinator that keeps it fresh."""
 
-    def __init__(self, coordinator: str, run_id: bytes, options: ClientOptions, failure: Failure | None) -> None:
+    def __init__(self, coordinator: str, run_id: bytes, failure: Failure | None) -> None:
         self.calls = Calls()
         self._coordinator = coordinator
         self._run_id = run_id
-        self._options = options
         self._failure = failure
         self._refreshed = float("-inf")
         self._closed = False
@@ -78,7 +77,7 @@ class Routes:
         lookup = codec.encode(Lookup(self.calls.view_number), self._run_id)
         for last in (self._lane is None, True):
             try:
-                lane = self._lane or Lane(self._coordinator, deadline, self._options.message_bytes_max)
+                lane = self._lane or Lane(self._coordinator, deadline, VIEW_BYTES_MAX)
                 self._lane = lane
                 lane.arm(max(deadline - monotonic(), 0.0))
                 lane.send(lookup, deadline)

@@ -8,12 +8,12 @@ import pickle
 import socket
 import threading
 import time
-import urllib.request
 from typing import Any
 
 import pytest
 from support.joining import coordinating
 from support.wait import wait_until
+from support.web import ask
 
 from spark_partition_server import Coordinator, PartitionServer, QueryServer, ServerOptions
 from spark_partition_server.errors import (
@@ -175,9 +175,8 @@ def test_a_server_with_an_http_server_of_its_own_is_told_to_end_by_http():
     """A POST to its own port, with the run's token."""
     with local_cluster(Http(), [[], []]) as cluster:
         token = cluster.coordinator.token.hex()
-        (host, port) = cluster.coordinator.hosts[1]
-        with urllib.request.urlopen(urllib.request.Request(f"http://{host}:{port}/x", b"")) as reply:
-            assert reply.status == 200
+        _, port = cluster.coordinator.hosts[1]
+        assert ask(port, "/x", "POST")[0] == 200
     assert cluster.results == {0: [("/control/shutdown", token)], 1: [("/x", None), ("/control/shutdown", token)]}
 
 
