@@ -312,6 +312,7 @@ class Client:
         local = self._local
         if local.pid != os.getpid():
             local.reset()
+            self._open_lock = threading.Lock()  # the parent's may have been held by a thread that is not here
         found = local.lanes.get(partition)
         if found is not None:
             member, lane = found
