@@ -224,7 +224,11 @@ class Cluster:
         description = f"{size} partition servers: {type(self.partition_server).__qualname__}"
         self.coordinator = coordinator
         self._job = Job(self.sc, group, description, lambda: self._act(shipped), self._job_ended)
-        self.connection_file = str(connection_file.write(connection_file.Connection(url, coordinator.run_id)))
+        try:
+            self.connection_file = str(connection_file.write(connection_file.Connection(url, coordinator.run_id)))
+        except OSError:  # no room for it: nothing has started but the coordinator
+            coordinator.shutdown()
+            raise
         self._is_active = True
         self._at_exit = _stop_at_exit(self)
         self._job.start()

@@ -210,7 +210,7 @@ class ServerThread(threading.Thread):
             if self.error is None:
                 wasyncore.loop(timeout=0, use_poll=True, map=self._map, count=1)  # what has arrived counts as under way
                 server.del_channel()
-                self._listening.close()  # type: ignore[union-attr]
+                self._listening.close()  # type: ignore[union-attr]  # bound since _open
                 self._drain(server, deadline)
         finally:
             for channel in list(server.active_channels.values()):

@@ -119,7 +119,7 @@ def encode(message: Message, run_id: bytes) -> list[Frame]:
         raise LocalProtocolError(f"the fields of {kind.name} cannot be encoded: {error}") from None
     if len(fields) > FIELDS_BYTES_MAX:
         raise LocalProtocolError(f"the fields of {kind.name} take {len(fields)} octets, over {FIELDS_BYTES_MAX}")
-    payload = message.payload if kind in _CARRIES_PAYLOAD else ()  # type: ignore[attr-defined]
+    payload = message.payload if kind in _CARRIES_PAYLOAD else ()  # type: ignore[attr-defined]  # those kinds have it
     return [preamble(kind, run_id), fields, *payload]
 
 
