@@ -39,7 +39,7 @@ from .routes import Failure, Routes
 from .wire import codec
 from .wire.codes import Code
 from .wire.messages import METHOD_CHARS_MAX, U32, Error, Frame, Kind, Member, Refuse, Reply
-from .wire.payload import decode_value, encode_value, size_of
+from .wire.payload import ValueEncoder, decode_value, size_of
 from .wire.zmtp import Frames
 
 __all__ = ["Client", "connect"]
@@ -183,7 +183,7 @@ class Client:
         if not 0 < len(method) <= METHOD_CHARS_MAX:
             text = f"a method's name has 1 to {METHOD_CHARS_MAX} characters, not {len(method)}"
             raise MethodNotFound(text, rank=partition, method=method[:METHOD_CHARS_MAX])
-        payload = encode_value((args, kwargs), ("args", "kwargs"))
+        payload = self._local.values.encode((args, kwargs), ("args", "kwargs"))
         if len(payload) > 1 or len(payload[0]) > 4096:
             size, limit = size_of(payload), self._options.message_bytes_max
             if size > limit:
@@ -202,7 +202,7 @@ class Client:
         lane.arm(timeout)
         lane.used = started
         try:
-            lane.send(codec.request_frames(self._request, fields, payload), deadline)
+            lane.send(codec.request_frames(self._request, fields, payload, self._local.pack_fields), deadline)
         except OSError as error:  # TimeoutError too; the request did not leave whole, so it was not run
             self._drop(partition)
             text = f"the request could not be sent: {error}"
@@ -374,6 +374,8 @@ class _Local(threading.local):
     """The connections of one thread of one process."""
 
     def __init__(self) -> None:
+        self.values = ValueEncoder()
+        self.pack_fields = codec.field_packer()
         self.reset()
 
     def reset(self) -> None:

@@ -21,7 +21,7 @@ from .partition_server import PartitionServer
 from .wire import codec
 from .wire.codes import Code
 from .wire.messages import TEXT_CHARS_MAX, Error, Frame, Kind, Message, Refuse
-from .wire.payload import decode_value, encode_value, size_of
+from .wire.payload import ValueEncoder, decode_value, size_of
 from .wire.zmtp import Frames
 
 __all__ = ["QueryServer", "idempotent_methods", "method"]
@@ -153,6 +153,8 @@ class _Answering:
         self._run_id = life.run_id
         self._request = codec.preamble(Kind.REQUEST, life.run_id)
         self._reply = codec.preamble(Kind.REPLY, life.run_id)
+        self._values = ValueEncoder()
+        self._pack_fields = codec.field_packer()
 
     def answer(self, frames: Frames, received: float) -> Sequence[Frame] | None:
         """The answer to one message; None: silence. Raises nothing: a message must not end the server."""
@@ -186,13 +188,13 @@ class _Answering:
         except BaseException as error:  # noqa: BLE001 - whatever else it raises is data for the caller
             return self._encode(_failed(call_id, handler, args, kwargs, error))
         try:
-            payload = encode_value(result)
+            payload = self._values.encode(result)
         except TypeError as error:
             return self._encode(handler_error(call_id, "TypeError", f"its result cannot be sent: {error}", ""))
         if size_of(payload) > self._bytes_max:
             text = f"the reply takes {size_of(payload)} octets, the limit is {self._bytes_max} (message_bytes_max)"
             return self._encode(Error(call_id, Code.REPLY_TOO_LARGE, text))
-        return codec.reply_frames(self._reply, call_id, payload)
+        return codec.reply_frames(self._reply, call_id, payload, self._pack_fields)
 
     def _refuse(self, error: RemoteProtocolError, preamble: Frame) -> list[Frame] | None:
         """A stranger gets silence; whoever speaks the protocol gets the reason, under the run id it came with."""

@@ -20,7 +20,7 @@ from typing import Any
 from ..errors import RemoteProtocolError
 from ..wire.codec import PREAMBLE_BYTES
 from ..wire.messages import FIELDS_BYTES_MAX, FRAMES_MAX, Frame
-from ..wire.zmtp import Engine, Frames, Limits, encode, encode_vector
+from ..wire.zmtp import Engine, Frames, Limits, encode_small, encode_vector
 from .clock import monotonic
 from .endpoints import parse
 
@@ -28,7 +28,6 @@ __all__ = ["Lane"]
 
 READ_BYTES = 64 * 1024
 HEAD_BYTES_MAX = PREAMBLE_BYTES + FIELDS_BYTES_MAX  # before the payload, which is what senders measure
-SMALL_BYTES = 32 * 1024
 SHORTEST_TIMEOUT = 0.0005  # the kernel takes 0 for "for ever"
 LONGEST_TIMEOUT = 1e6  # receive() begins again after it
 SLACK = 0.05  # seconds by which a system call may wait longer than the deadline before the timeouts are set again
@@ -85,10 +84,10 @@ class Lane:
                 closed.
         """
         try:
-            if sum(map(len, frames)) > SMALL_BYTES:
+            octets = encode_small(frames)
+            if octets is None:
                 self._send_vector(encode_vector(frames), deadline)
                 return
-            octets = encode(frames)
             try:
                 sent = self._socket.send(octets, socket.MSG_DONTWAIT)
             except BlockingIOError:

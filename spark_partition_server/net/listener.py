@@ -22,7 +22,7 @@ from collections.abc import Callable, Sequence
 from ..errors import RemoteProtocolError
 from ..wire.codec import PREAMBLE_BYTES
 from ..wire.messages import FIELDS_BYTES_MAX, FRAMES_MAX, Frame
-from ..wire.zmtp import Engine, Frames, Limits, encode, encode_vector
+from ..wire.zmtp import Engine, Frames, Limits, encode_small, encode_vector
 from .clock import monotonic
 
 __all__ = ["Answer", "Connection", "Listener"]
@@ -31,7 +31,6 @@ log = logging.getLogger("spark_partition_server.net")
 
 READ_BYTES = 64 * 1024
 HEAD_BYTES_MAX = PREAMBLE_BYTES + FIELDS_BYTES_MAX  # before the payload, which is what senders measure
-SMALL_BYTES = 32 * 1024  # a message up to this size is copied into one piece: one send
 BACKLOG_BYTES = 1 << 20  # a connection that leaves more than this unread is not read from
 VECTOR_MAX = 128  # buffers of one sendmsg, well under IOV_MAX
 ACCEPTS = 64  # connections taken at a time
@@ -60,11 +59,9 @@ class Connection:
 
     def queue(self, frames: Sequence[Frame]) -> None:
         """Adds a message to what waits to be sent."""
-        if sum(map(len, frames)) <= SMALL_BYTES:
-            self.queue_octets(encode(frames))
-        else:
-            for buffer in encode_vector(frames):
-                self.queue_octets(buffer)
+        octets = encode_small(frames)
+        for buffer in encode_vector(frames) if octets is None else (octets,):
+            self.queue_octets(buffer)
 
     def queue_octets(self, octets: Frame) -> None:
         self.outbox.append(octets)
@@ -299,16 +296,31 @@ class Listener:
         except OSError as error:
             self._close(connection, str(error))
             return
-        output = engine.output()
-        if output:
+        if output := engine.output():
             connection.queue_octets(output)
-        if messages:
+        if len(messages) == 1 and messages[0][0] and not connection.inbox and not connection.outbox:
+            self._answer_one(connection, messages[0])
+        elif messages:
             connection.inbox.extend(messages)
             self._answer_inbox(connection)
         if connection.outbox:
             self._flush(connection)
         elif connection in self._waiting and engine.ready:
             del self._waiting[connection]
+
+    def _answer_one(self, connection: Connection, frames: Frames) -> None:
+        """A request that comes alone while nothing waits: its answer is sent without a queue, as far as it goes."""
+        answer = self._answer(frames, monotonic())
+        octets = None if answer is None else encode_small(answer)
+        if octets is not None:
+            try:
+                sent = connection.socket.send(octets)
+            except OSError:
+                sent = 0  # _flush meets it again, and knows what to do
+            if sent < len(octets):
+                connection.queue_octets(memoryview(octets)[sent:])
+        elif answer is not None:
+            connection.queue(answer)
 
     def _answer_inbox(self, connection: Connection) -> None:
         received = monotonic()
@@ -354,13 +366,10 @@ class Listener:
 
     def _refuse(self, connection: Connection, error: RemoteProtocolError) -> None:
         """Says why where the protocol has words for it, and closes."""
-        output = connection.engine.output()
-        try:
-            if output:
+        with contextlib.suppress(OSError):
+            if output := connection.engine.output():
                 connection.queue_octets(output)
                 connection.flush()
-        except OSError:
-            pass
         self._close(connection, str(error))
 
     def _close(self, connection: Connection, why: str = "closed by the client") -> None:

@@ -11,6 +11,7 @@ import re
 import sys
 from collections.abc import Sequence
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 import msgpack
@@ -20,36 +21,64 @@ from .codec import describe
 from .codes import Code
 from .messages import FRAMES_MAX, Frame
 
-__all__ = ["ARRAY", "SCALAR", "decode_value", "encode_value", "size_of"]
+__all__ = ["ARRAY", "SCALAR", "ValueEncoder", "decode_value", "encode_value", "size_of"]
 
 ARRAY = 1  # ext: [frame, dtype, shape, order]
 SCALAR = 2  # ext: [dtype, octets]
 ARRAYS_MAX = FRAMES_MAX - 3  # preamble, fields, the value itself
 DIMENSIONS_MAX = 32
+PACKER_BYTES = 4096  # of a packer's memory at first; it grows
+KEPT_BYTES = 64 * 1024  # a packer that has grown beyond this is given up
 
 # Fixed-size values only: no objects (they would need pickle), no structures, no void.
 _DTYPE = re.compile(r"[<>|](?:[biufc][1-9]\d{0,2}|[mM]8(?:\[(?:[1-9]\d{0,8})?[a-zA-Z]{1,2}\])?|[SU][1-9]\d{0,8})")
 
 
-def encode_value(value: Any, names: Sequence[str] = ()) -> list[Frame]:
-    """The frames of a value: one of msgpack, then one for each array in it.
+class ValueEncoder:
+    """Encodes values one after the other with one packer: to make one costs more than to encode a small value.
 
-    Args:
-        value: what to send.
-        names: what an error calls the items of ``value``, where it is a tuple of separate things.
-
-    Raises:
-        TypeError: something in the value cannot be sent; the text names its path and its type.
+    Belongs to one thread.
     """
-    buffers: list[Frame] = []
 
-    def special(item: Any) -> Any:
-        return _special(item, buffers)
+    __slots__ = ("_arrays", "_pack")
 
-    try:
-        return [msgpack.packb(value, default=special, datetime=True), *buffers]
-    except (TypeError, ValueError, OverflowError, RecursionError, UnicodeEncodeError, BufferError) as error:
-        raise TypeError(_culprit(value, names, error)) from None
+    def __init__(self) -> None:
+        self._arrays: list[Frame] = []
+        self._pack: Any = self._packer()
+
+    def encode(self, value: Any, names: Sequence[str] = ()) -> list[Frame]:
+        """The frames of a value: one of msgpack, then one for each array in it.
+
+        Args:
+            value: what to send.
+            names: what an error calls the items of ``value``, where it is a tuple of separate things.
+
+        Raises:
+            TypeError: something in the value cannot be sent; the text names its path and its type.
+        """
+        pack, self._pack = self._pack, None
+        if pack is None:  # a value that is under way runs code of its own (a lazy dict, say), which encodes another
+            return encode_value(value, names)
+        try:
+            octets: bytes = pack(value)
+            if len(octets) <= KEPT_BYTES:
+                self._pack = pack
+            return [octets, *self._arrays]
+        except (TypeError, ValueError, OverflowError, RecursionError, UnicodeEncodeError, BufferError) as error:
+            raise TypeError(_culprit(value, names, error)) from None
+        finally:
+            self._arrays.clear()
+            if self._pack is None:  # it has failed half-way, or holds memory for a large value
+                self._pack = self._packer()
+
+    def _packer(self) -> Any:
+        special = partial(_special, buffers=self._arrays)
+        return msgpack.Packer(default=special, datetime=True, buf_size=PACKER_BYTES).pack
+
+
+def encode_value(value: Any, names: Sequence[str] = ()) -> list[Frame]:
+    """One value, for those who encode few; see ``ValueEncoder.encode``."""
+    return ValueEncoder().encode(value, names)
 
 
 def decode_value(frames: Sequence[Frame]) -> Any:
@@ -62,10 +91,7 @@ def decode_value(frames: Sequence[Frame]) -> Any:
     if not frames:
         raise RemoteProtocolError("a value has at least one frame", Code.MALFORMED)
     first = frames[0]
-
-    def extension(code: int, data: bytes) -> Any:
-        return _extension(code, data, frames)
-
+    extension = partial(_extension, frames=frames)
     try:
         return msgpack.unpackb(first, strict_map_key=False, timestamp=3, ext_hook=extension)
     except TypeError:

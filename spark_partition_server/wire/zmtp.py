@@ -24,7 +24,7 @@ from typing import Final, TypeAlias
 from ..errors import LocalProtocolError, RemoteProtocolError
 from .codes import Code
 
-__all__ = ["Engine", "Limits", "encode", "encode_vector"]
+__all__ = ["Engine", "Limits", "encode", "encode_small", "encode_vector"]
 
 Frame: TypeAlias = "bytes | bytearray | memoryview"
 Frames: TypeAlias = "list[Frame]"
@@ -39,6 +39,7 @@ NULL_MECHANISM: Final = b"NULL".ljust(20, b"\0")
 GREETING: Final = b"\xff" + bytes(8) + b"\x7f\x03\x01" + NULL_MECHANISM + bytes(32)
 
 COMMAND_BYTES_MAX: Final = 4096  # READY with a 255 octet identity takes 300
+SMALL_BYTES: Final = 32 * 1024  # a message up to this size is copied into one piece: one send
 DIRECT_BYTES: Final = 8192  # a frame of this size or more that has not arrived whole gets memory of its own
 MAPPED_BYTES: Final = 1 << 20  # from here the memory is mapped: pages nobody has filled cost nothing
 PING_CONTEXT_MAX: Final = 16
@@ -84,6 +85,16 @@ def encode(frames: Sequence[Frame]) -> bytes:
             parts.append(_long_header(size, MORE if index < last else 0))
         parts.append(frame)
     return b"".join(parts)
+
+
+def encode_small(frames: Sequence[Frame]) -> bytes | None:
+    """The octets of one message, in one piece, where it is small; None: it is not, use ``encode_vector``."""
+    if len(frames) == 3:  # most often a call or its answer, of three short frames
+        first, second, third = frames
+        a, b, c = len(first), len(second), len(third)
+        if a < 256 and b < 256 and c < 256:
+            return b"".join((_SHORT_MORE[a], first, _SHORT_MORE[b], second, _SHORT_LAST[c], third))
+    return encode(frames) if sum(map(len, frames)) <= SMALL_BYTES else None
 
 
 def encode_vector(frames: Sequence[Frame]) -> list[Frame]:
@@ -260,9 +271,9 @@ class Engine:
     def _traffic(self, data: bytes, start: int) -> list[Frames]:
         """Parses frames from ``data``; what is left over waits in ``_rest``, or in ``_body`` when it is long."""
         messages: list[Frames] = []
-        frames = self._frames
-        position = start
-        end = len(data)
+        frames, total = self._frames, self._bytes
+        bytes_max, frames_max = self._limits.message_bytes, self._limits.frames
+        position, end = start, len(data)
         while end - position >= 2:
             flags = data[position]
             if flags & LONG:
@@ -281,31 +292,32 @@ class Engine:
                 self._take_command(data[head:stop])
                 position = stop
                 continue
-            self._bytes += size
-            if self._bytes > self._limits.message_bytes or len(frames) >= self._limits.frames:
-                self._too_much(size)
+            if total + size > bytes_max or len(frames) >= frames_max:
+                self._too_much(len(frames), total + size, size)
             if stop > end:
-                if size < DIRECT_BYTES:
-                    self._bytes -= size  # its header will be read again
-                    break
-                self._begin_body(flags, size, data[head:])
-                return messages
+                if size >= DIRECT_BYTES:
+                    self._begin_body(flags, size, data[head:])
+                    total += size
+                    position = end
+                break  # else its header will be read again
             frames.append(data[head:stop])
             position = stop
-            if not flags & MORE:
+            if flags & MORE:
+                total += size
+            else:
                 messages.append(frames)
-                self._frames = frames = []
-                self._bytes = 0
+                frames, total = [], 0
+        self._frames, self._bytes = frames, total
         if position < end:
             self._rest = data[position:]
         return messages
 
-    def _too_much(self, size: int) -> None:
+    def _too_much(self, frames: int, total: int, size: int) -> None:
         limits = self._limits
-        if len(self._frames) >= limits.frames:
+        if frames >= limits.frames:
             raise RemoteProtocolError(f"a message of more than {limits.frames} frames", Code.MALFORMED)
         raise RemoteProtocolError(
-            f"a message of at least {self._bytes} octets (this frame: {size}), the limit is {limits.message_bytes}",
+            f"a message of at least {total} octets (this frame: {size}), the limit is {limits.message_bytes}",
             Code.TOO_LARGE,
         )
 
