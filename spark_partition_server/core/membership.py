@@ -181,7 +181,8 @@ class Membership:
         return self._admit(hello, sender, now)
 
     def _admit(self, hello: Hello, sender: bytes, now: float) -> list[Effect]:
-        member = Member(hello.rank, hello.incarnation, hello.attempt, hello.host, hello.port, hello.endpoint)
+        where = (hello.host, hello.port, hello.endpoint, hello.local)
+        member = Member(hello.rank, hello.incarnation, hello.attempt, *where)
         effects: list[Effect] = []
         old = self._entries.get(hello.rank)
         previous = old.member if old else None

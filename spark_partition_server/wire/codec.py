@@ -236,13 +236,18 @@ def read_reply(frames: Sequence[Frame], opening: bytes) -> int | None:
 
 # ----------------------------------------------------------------------------------------------- views
 
-_MEMBER_FIELDS = ("rank", "incarnation", "attempt", "host", "port", "endpoint")
+_MEMBER_FIELDS = ("rank", "incarnation", "attempt", "host", "port", "endpoint", "local")
 _member_values = attrgetter(*_MEMBER_FIELDS)
 
 
 def view_of(number: int, size: int, members: Sequence[Member], meta: dict[str, Any]) -> View:
     """The VIEW message that lists ``members``."""
-    return View(number, size, meta, (msgpack.packb([_member_values(member) for member in members]),))
+    return View(number, size, meta, (msgpack.packb([_entry(member) for member in members]),))
+
+
+def _entry(member: Member) -> tuple[Any, ...]:
+    values: tuple[Any, ...] = _member_values(member)
+    return values if member.local else values[:-1]
 
 
 def members_of(view: View) -> tuple[Member, ...]:

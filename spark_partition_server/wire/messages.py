@@ -7,51 +7,74 @@ decoder builds messages through the same constructors, so one that arrives is ch
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import dataclass, fields
 from enum import IntEnum
-from typing import Any, ClassVar, TypeAlias
+from typing import Any, ClassVar
 
 from ..errors import LocalProtocolError
-from .codes import Code
+from .fields import (
+    DETAIL_CHARS_MAX,
+    ENDPOINT_CHARS_MAX,
+    FIELDS_BYTES_MAX,
+    FRAMES_MAX,
+    HOST_CHARS_MAX,
+    METHOD_CHARS_MAX,
+    RANKS_MAX,
+    ROUTE_BYTES_MAX,
+    TEXT_CHARS_MAX,
+    TOKEN_BYTES_MAX,
+    U32,
+    U64,
+    Check,
+    Frame,
+    a_code,
+    a_map,
+    a_text,
+    an_integer,
+    declared,
+    some_frames,
+    some_octets,
+)
 
 __all__ = [
+    "DETAIL_CHARS_MAX",
+    "ENDPOINT_CHARS_MAX",
     "FIELDS_BYTES_MAX",
     "FRAMES_MAX",
+    "HOST_CHARS_MAX",
     "KINDS",
     "METHOD_CHARS_MAX",
     "RANKS_MAX",
+    "ROUTE_BYTES_MAX",
+    "TEXT_CHARS_MAX",
+    "TOKEN_BYTES_MAX",
+    "U32",
+    "U64",
+    "Batch",
+    "Cancel",
+    "Credit",
     "Error",
     "Frame",
     "Goodbye",
     "Heartbeat",
     "Hello",
+    "Items",
     "Kind",
     "Lookup",
     "Member",
     "Message",
+    "Part",
     "Refuse",
+    "Relay",
     "Reply",
     "Request",
+    "Results",
     "Shutdown",
+    "Stop",
+    "Stream",
     "View",
     "Welcome",
 ]
-
-Frame: TypeAlias = "bytes | bytearray | memoryview"
-
-# Limits, each with its reason; PROTOCOL.md, section 12, repeats them.
-FIELDS_BYTES_MAX = 64 * 1024  # decoding msgpack can cost a hundred times its size
-FRAMES_MAX = 64  # preamble, fields and 62 payload frames: a value and 61 arrays
-RANKS_MAX = 1 << 20  # partitions of one cluster
-METHOD_CHARS_MAX = 256
-HOST_CHARS_MAX = 255  # the longest DNS name
-ENDPOINT_CHARS_MAX = 512
-TOKEN_BYTES_MAX = 64
-TEXT_CHARS_MAX = 4096
-DETAIL_CHARS_MAX = 16 * 1024  # a traceback, cut in the middle by its sender
-U32 = (1 << 32) - 1
-U64 = (1 << 64) - 1
 
 
 class Kind(IntEnum):
@@ -65,70 +88,18 @@ class Kind(IntEnum):
     GOODBYE = 6
     REFUSE = 7
     LOOKUP = 8
+    STOP = 9
+    RELAY = 10
     REQUEST = 32
     REPLY = 33
     ERROR = 34
-
-
-Check = Callable[[Any], "str | None"]
-
-
-def _integer(last: int) -> Check:
-    def check(value: Any) -> str | None:
-        if type(value) is not int:
-            return f"an integer is wanted, not {type(value).__name__}"
-        return None if 0 <= value <= last else f"{value} is not within 0..{last}"
-
-    return check
-
-
-def _text(chars_max: int, chars_min: int = 0) -> Check:
-    def check(value: Any) -> str | None:
-        if type(value) is not str:
-            return f"text is wanted, not {type(value).__name__}"
-        if not chars_min <= len(value) <= chars_max:
-            return f"{len(value)} characters are not within {chars_min}..{chars_max}"
-        return None
-
-    return check
-
-
-def _octets(octets_max: int) -> Check:
-    def check(value: Any) -> str | None:
-        if type(value) is not bytes:
-            return f"octets are wanted, not {type(value).__name__}"
-        return None if len(value) <= octets_max else f"{len(value)} octets are more than {octets_max}"
-
-    return check
-
-
-def _code(value: Any) -> str | None:
-    # any number: a later version may add codes, and 1000 and above are the application's
-    return _integer(U32)(int(value) if isinstance(value, Code) else value)
-
-
-def _meta(value: Any) -> str | None:
-    if type(value) is not dict:
-        return f"a map is wanted, not {type(value).__name__}"
-    if not all(type(key) is str and len(key) <= METHOD_CHARS_MAX for key in value):
-        return "its keys must be short texts"
-    return None
-
-
-def _frames(value: Any) -> str | None:
-    if type(value) is not tuple:
-        return f"a tuple of frames is wanted, not {type(value).__name__}"
-    if len(value) > FRAMES_MAX - 2:
-        return f"{len(value)} frames are more than {FRAMES_MAX - 2}"
-    return None
-
-
-def _spec(check: Check, default: Any = MISSING) -> Any:
-    if default is MISSING:
-        return field(metadata={"check": check})
-    if isinstance(default, dict):
-        return field(default_factory=dict, metadata={"check": check})
-    return field(default=default, metadata={"check": check})
+    CANCEL = 35
+    BATCH = 36
+    RESULTS = 37
+    STREAM = 38
+    ITEMS = 39
+    CREDIT = 40
+    PART = 41
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,10 +109,10 @@ class Message:
     kind: ClassVar[Kind]
 
     def __post_init__(self) -> None:
-        for spec in fields(self):
-            problem = spec.metadata["check"](getattr(self, spec.name))
+        for known in fields(self):
+            problem = known.metadata["check"](getattr(self, known.name))
             if problem is not None:
-                raise LocalProtocolError(f"{type(self).__name__}.{spec.name}: {problem}")
+                raise LocalProtocolError(f"{type(self).__name__}.{known.name}: {problem}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,16 +120,17 @@ class Hello(Message):
     """M->C. A partition server asks to be the member of its rank (7.1)."""
 
     kind: ClassVar[Kind] = Kind.HELLO
-    rank: int = _spec(_integer(RANKS_MAX - 1))
-    incarnation: int = _spec(_integer(U64))
-    attempt: int = _spec(_integer(U32))
-    host: str = _spec(_text(HOST_CHARS_MAX, 1))
-    port: int = _spec(_integer(65535))
-    endpoint: str = _spec(_text(ENDPOINT_CHARS_MAX))
-    token: bytes = _spec(_octets(TOKEN_BYTES_MAX))
-    version_min: int = _spec(_integer(255))
-    version_max: int = _spec(_integer(255))
-    meta: dict[str, Any] = _spec(_meta, {})
+    rank: int = declared(an_integer(RANKS_MAX - 1))
+    incarnation: int = declared(an_integer(U64))
+    attempt: int = declared(an_integer(U32))
+    host: str = declared(a_text(HOST_CHARS_MAX, 1))
+    port: int = declared(an_integer(65535))
+    endpoint: str = declared(a_text(ENDPOINT_CHARS_MAX))
+    token: bytes = declared(some_octets(TOKEN_BYTES_MAX))
+    version_min: int = declared(an_integer(255))
+    version_max: int = declared(an_integer(255))
+    meta: dict[str, Any] = declared(a_map, {})
+    local: str = declared(a_text(ENDPOINT_CHARS_MAX), "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,9 +138,9 @@ class Welcome(Message):
     """C->M. The rank is yours; keep the heartbeat (7.2)."""
 
     kind: ClassVar[Kind] = Kind.WELCOME
-    view: int = _spec(_integer(U64))
-    heartbeat_ms: int = _spec(_integer(U32))
-    lease_ms: int = _spec(_integer(U32))
+    view: int = declared(an_integer(U64))
+    heartbeat_ms: int = declared(an_integer(U32))
+    lease_ms: int = declared(an_integer(U32))
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,9 +148,9 @@ class Heartbeat(Message):
     """M->C, and echoed C->M. Still here, still this incarnation (7.3)."""
 
     kind: ClassVar[Kind] = Kind.HEARTBEAT
-    rank: int = _spec(_integer(RANKS_MAX - 1))
-    incarnation: int = _spec(_integer(U64))
-    sequence: int = _spec(_integer(U64))
+    rank: int = declared(an_integer(RANKS_MAX - 1))
+    incarnation: int = declared(an_integer(U64))
+    sequence: int = declared(an_integer(U64))
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,10 +158,10 @@ class View(Message):
     """C->any. The members, whole; a later view replaces an earlier one (7.4). ``payload``: one msgpack frame."""
 
     kind: ClassVar[Kind] = Kind.VIEW
-    number: int = _spec(_integer(U64))
-    size: int = _spec(_integer(RANKS_MAX))
-    meta: dict[str, Any] = _spec(_meta, {})
-    payload: tuple[Frame, ...] = _spec(_frames, ())
+    number: int = declared(an_integer(U64))
+    size: int = declared(an_integer(RANKS_MAX))
+    meta: dict[str, Any] = declared(a_map, {})
+    payload: tuple[Frame, ...] = declared(some_frames, ())
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,8 +169,8 @@ class Shutdown(Message):
     """C->M. Stop serving, answer what is under way, say GOODBYE (7.5)."""
 
     kind: ClassVar[Kind] = Kind.SHUTDOWN
-    reason: str = _spec(_text(TEXT_CHARS_MAX))
-    grace_ms: int = _spec(_integer(U32))
+    reason: str = declared(a_text(TEXT_CHARS_MAX))
+    grace_ms: int = declared(an_integer(U32))
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,14 +178,14 @@ class Goodbye(Message):
     """M->C. The member leaves, and why (7.6). ``detail`` is a traceback where there is one."""
 
     kind: ClassVar[Kind] = Kind.GOODBYE
-    rank: int = _spec(_integer(RANKS_MAX - 1))
-    incarnation: int = _spec(_integer(U64))
-    attempt: int = _spec(_integer(U32))
-    token: bytes = _spec(_octets(TOKEN_BYTES_MAX))
-    code: int = _spec(_code)
-    text: str = _spec(_text(TEXT_CHARS_MAX), "")
-    detail: str = _spec(_text(DETAIL_CHARS_MAX), "")
-    host: str = _spec(_text(HOST_CHARS_MAX), "")
+    rank: int = declared(an_integer(RANKS_MAX - 1))
+    incarnation: int = declared(an_integer(U64))
+    attempt: int = declared(an_integer(U32))
+    token: bytes = declared(some_octets(TOKEN_BYTES_MAX))
+    code: int = declared(a_code)
+    text: str = declared(a_text(TEXT_CHARS_MAX), "")
+    detail: str = declared(a_text(DETAIL_CHARS_MAX), "")
+    host: str = declared(a_text(HOST_CHARS_MAX), "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,8 +193,8 @@ class Refuse(Message):
     """C->any, S->K. No, and why (7.7)."""
 
     kind: ClassVar[Kind] = Kind.REFUSE
-    code: int = _spec(_code)
-    text: str = _spec(_text(TEXT_CHARS_MAX), "")
+    code: int = declared(a_code)
+    text: str = declared(a_text(TEXT_CHARS_MAX), "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,7 +202,28 @@ class Lookup(Message):
     """K->C. Who are the members? Answered by VIEW, or by REFUSE once the cluster is over (7.8)."""
 
     kind: ClassVar[Kind] = Kind.LOOKUP
-    view: int = _spec(_integer(U64))
+    view: int = declared(an_integer(U64))
+
+
+@dataclass(frozen=True, slots=True)
+class Stop(Message):
+    """K->C. Stop the cluster (7.9)."""
+
+    kind: ClassVar[Kind] = Kind.STOP
+    token: bytes = declared(some_octets(TOKEN_BYTES_MAX))
+    reason: str = declared(a_text(TEXT_CHARS_MAX), "")
+
+
+@dataclass(frozen=True, slots=True)
+class Relay(Message):
+    """C->M, M->C. A message of a client to a server, or back, by way of the coordinator (7.10).
+
+    ``payload``: the frames of that message.
+    """
+
+    kind: ClassVar[Kind] = Kind.RELAY
+    route: bytes = declared(some_octets(ROUTE_BYTES_MAX))
+    payload: tuple[Frame, ...] = declared(some_frames, ())
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,12 +231,12 @@ class Request(Message):
     """K->S. Run a method of one partition (7.32). ``payload``: the value [args, kwargs]."""
 
     kind: ClassVar[Kind] = Kind.REQUEST
-    call_id: int = _spec(_integer(U64))
-    method: str = _spec(_text(METHOD_CHARS_MAX, 1))
-    remaining_ms: int = _spec(_integer(U32))
-    rank: int = _spec(_integer(RANKS_MAX - 1))
-    incarnation: int = _spec(_integer(U64))
-    payload: tuple[Frame, ...] = _spec(_frames, ())
+    call_id: int = declared(an_integer(U64))
+    method: str = declared(a_text(METHOD_CHARS_MAX, 1))
+    remaining_ms: int = declared(an_integer(U32))
+    rank: int = declared(an_integer(RANKS_MAX - 1))
+    incarnation: int = declared(an_integer(U64))
+    payload: tuple[Frame, ...] = declared(some_frames, ())
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,8 +244,8 @@ class Reply(Message):
     """S->K. What the method returned (7.33). ``payload``: the value."""
 
     kind: ClassVar[Kind] = Kind.REPLY
-    call_id: int = _spec(_integer(U64))
-    payload: tuple[Frame, ...] = _spec(_frames, ())
+    call_id: int = declared(an_integer(U64))
+    payload: tuple[Frame, ...] = declared(some_frames, ())
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,16 +253,98 @@ class Error(Message):
     """S->K. The call failed (7.34). For HANDLER: the exception's class name, text and traceback."""
 
     kind: ClassVar[Kind] = Kind.ERROR
-    call_id: int = _spec(_integer(U64))
-    code: int = _spec(_code)
-    text: str = _spec(_text(TEXT_CHARS_MAX), "")
-    remote_type: str = _spec(_text(METHOD_CHARS_MAX), "")
-    detail: str = _spec(_text(DETAIL_CHARS_MAX), "")
+    call_id: int = declared(an_integer(U64))
+    code: int = declared(a_code)
+    text: str = declared(a_text(TEXT_CHARS_MAX), "")
+    remote_type: str = declared(a_text(METHOD_CHARS_MAX), "")
+    detail: str = declared(a_text(DETAIL_CHARS_MAX), "")
+    retry_ms: int = declared(an_integer(U32), 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel(Message):
+    """K->S. The answer to a call is no longer wanted (7.35)."""
+
+    kind: ClassVar[Kind] = Kind.CANCEL
+    call_id: int = declared(an_integer(U64))
+
+
+@dataclass(frozen=True, slots=True)
+class Batch(Message):
+    """K->S. Run a method of one partition many times (7.36). ``payload``: the value [[argument, ...], ...]."""
+
+    kind: ClassVar[Kind] = Kind.BATCH
+    call_id: int = declared(an_integer(U64))
+    method: str = declared(a_text(METHOD_CHARS_MAX, 1))
+    remaining_ms: int = declared(an_integer(U32))
+    rank: int = declared(an_integer(RANKS_MAX - 1))
+    incarnation: int = declared(an_integer(U64))
+    payload: tuple[Frame, ...] = declared(some_frames, ())
+
+
+@dataclass(frozen=True, slots=True)
+class Results(Message):
+    """S->K. What the runs of a BATCH returned (7.37). ``payload``: the value [results, failures]."""
+
+    kind: ClassVar[Kind] = Kind.RESULTS
+    call_id: int = declared(an_integer(U64))
+    payload: tuple[Frame, ...] = declared(some_frames, ())
+
+
+@dataclass(frozen=True, slots=True)
+class Stream(Message):
+    """K->S. Run a method of one partition that yields items (7.38). ``payload``: the value [args, kwargs]."""
+
+    kind: ClassVar[Kind] = Kind.STREAM
+    call_id: int = declared(an_integer(U64))
+    method: str = declared(a_text(METHOD_CHARS_MAX, 1))
+    remaining_ms: int = declared(an_integer(U32))
+    rank: int = declared(an_integer(RANKS_MAX - 1))
+    incarnation: int = declared(an_integer(U64))
+    credit: int = declared(an_integer(U64))
+    payload: tuple[Frame, ...] = declared(some_frames, ())
+
+
+@dataclass(frozen=True, slots=True)
+class Items(Message):
+    """S->K. The next items of a stream (7.39). ``payload``: the value [item, ...]."""
+
+    kind: ClassVar[Kind] = Kind.ITEMS
+    call_id: int = declared(an_integer(U64))
+    sequence: int = declared(an_integer(U64))
+    payload: tuple[Frame, ...] = declared(some_frames, ())
+
+
+@dataclass(frozen=True, slots=True)
+class Credit(Message):
+    """K->S, S->K. How much of a call's items and parts may have been sent in all (7.40)."""
+
+    kind: ClassVar[Kind] = Kind.CREDIT
+    call_id: int = declared(an_integer(U64))
+    items: int = declared(an_integer(U64))
+    octets: int = declared(an_integer(U64), 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Part(Message):
+    """K->S, S->K, relayed. A piece of a message that is too large to be relayed whole (7.41).
+
+    ``payload``: the piece, one frame.
+    """
+
+    kind: ClassVar[Kind] = Kind.PART
+    call_id: int = declared(an_integer(U64))
+    offset: int = declared(an_integer(U64))
+    size: int = declared(an_integer(U64))
+    payload: tuple[Frame, ...] = declared(some_frames, ())
 
 
 KINDS: dict[Kind, type[Message]] = {
     message.kind: message
-    for message in (Hello, Welcome, Heartbeat, View, Shutdown, Goodbye, Refuse, Lookup, Request, Reply, Error)
+    for message in (
+        *(Hello, Welcome, Heartbeat, View, Shutdown, Goodbye, Refuse, Lookup, Stop, Relay),
+        *(Request, Reply, Error, Cancel, Batch, Results, Stream, Items, Credit, Part),
+    )
 }
 
 
@@ -284,6 +359,7 @@ class Member:
         host: the address clients and HTTP users connect to.
         port: its port; 0 for a server that listens nowhere.
         endpoint: the direct lane, ``tcp://host:port`` or ``ipc://path``; empty for a server without one.
+        local: the same lane for processes on the server's own host, ``ipc://path``; empty: there is none.
     """
 
     rank: int
@@ -292,6 +368,7 @@ class Member:
     host: str
     port: int
     endpoint: str
+    local: str = ""
 
     def __post_init__(self) -> None:
         for name, check in _MEMBER:
@@ -301,10 +378,11 @@ class Member:
 
 
 _MEMBER: tuple[tuple[str, Check], ...] = (
-    ("rank", _integer(RANKS_MAX - 1)),
-    ("incarnation", _integer(U64)),
-    ("attempt", _integer(U32)),
-    ("host", _text(HOST_CHARS_MAX, 1)),
-    ("port", _integer(65535)),
-    ("endpoint", _text(ENDPOINT_CHARS_MAX)),
+    ("rank", an_integer(RANKS_MAX - 1)),
+    ("incarnation", an_integer(U64)),
+    ("attempt", an_integer(U32)),
+    ("host", a_text(HOST_CHARS_MAX, 1)),
+    ("port", an_integer(65535)),
+    ("endpoint", a_text(ENDPOINT_CHARS_MAX)),
+    ("local", a_text(ENDPOINT_CHARS_MAX)),
 )

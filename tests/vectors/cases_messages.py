@@ -70,7 +70,7 @@ def _preambles() -> Iterator[Case]:
         ("version-before-run", preamble(lookup.number, version=2, run_id=bytes(8)), "VERSION"),
         ("run", preamble(lookup.number, run_id=bytes(8)), "WRONG_RUN"),
         ("run-before-kind", preamble(99, run_id=bytes(8)), "WRONG_RUN"),
-        *((f"kind-{number}", preamble(number), "UNKNOWN_KIND") for number in (0, 9, 31, 35, 255)),
+        *((f"kind-{number}", preamble(number), "UNKNOWN_KIND") for number in (0, 11, 31, 42, 255)),
     ):
         yield case(f"preamble.{name}", f"preamble: {name}", "invalid", [first, fields], error=error)
     yield case("frames.none", "no frames at all", "invalid", [], error="MALFORMED")
@@ -196,13 +196,14 @@ def _members() -> Iterator[Case]:
         ("none-of-none", 0, []),
         ("two", 4, TWO),
         ("largest", MOST[0] + 1, [MOST]),
-        ("smallest", 1, [[field.smallest() for field in MEMBER]]),
+        ("smallest", 1, [[field.smallest() for field in MEMBER[:6]]]),
+        ("local", 4, [[*TWO[0], "ipc:///tmp/sps-1/0"], TWO[1]]),
     ):
         noted = [[value_to(value) for value in member] for member in members]
         yield view(name, f"members: {name}", "valid", size, msgpack.packb(members), members=noted)
     noted = [[value_to(value) for value in member] for member in TWO]
-    more = msgpack.packb([[*member, "of a later version", 5] for member in TWO])
-    yield view("more-fields", "entries may grow at their ends", "acceptable", 4, more, members=noted)
+    more = msgpack.packb([[*member, "", "of a later version", 5] for member in TWO])
+    yield view("still-more-fields", "entries may grow at their ends", "acceptable", 4, more, members=noted)
     whole = msgpack.packb(TWO[:1])
     broken: dict[str, tuple[int, bytes | None]] = {
         "no-frame": (4, None),
@@ -220,9 +221,9 @@ def _members() -> Iterator[Case]:
     }
     for position, field in enumerate(MEMBER):
         for wrong, octets in _wrong_values(field):
-            parts = [msgpack.packb(value) for value in TWO[0]]
+            parts = [msgpack.packb(value) for value in (*TWO[0], "ipc:///tmp/sps-1/0")]
             parts[position] = octets
             slug = f"{field.name}.{wrong}".replace(" ", "-").replace("'", "")
-            broken[slug] = (2**20, b"\x91\x96" + b"".join(parts))
+            broken[slug] = (2**20, b"\x91\x97" + b"".join(parts))
     for name, (size, entries) in broken.items():
         yield view(name, f"members: {name}", "invalid", size, entries, error="MALFORMED")

@@ -153,6 +153,7 @@ _HELLO = Kind(
         Field("version_min", "int", 1, 255),
         Field("version_max", "int", 1, 255),
         Field("meta", "map", {"methods": ["get", "count"]}, default={}),
+        Field("local", "text", "ipc:///tmp/sps-1/3", 512, default=""),
     ),
 )
 _WELCOME = Kind(
@@ -214,11 +215,27 @@ _ERROR = Kind(
         Field("text", "text", "'alice'", 4096, default=""),
         Field("remote_type", "text", "KeyError", 256, default=""),
         Field("detail", "text", "Traceback (most recent call last): ...", 16384, default=""),
+        Field("retry_ms", "int", 50, U32, default=0),
     ),
 )
+_STOP = Kind("STOP", 9, (_token(), Field("reason", "text", "asked for", 4096, default="")))
+_RELAY = Kind("RELAY", 10, (Field("route", "octets", bytes(5), 255),), payload=True)
+_CALL = _REQUEST.fields
+_CALL_ID = _CALL[0]
+_CANCEL = Kind("CANCEL", 35, (_CALL_ID,))
+_BATCH = Kind("BATCH", 36, _CALL, payload=True)
+_RESULTS = Kind("RESULTS", 37, (_CALL_ID,), payload=True)
+_STREAM = Kind("STREAM", 38, (*_CALL, Field("credit", "int", 64, U64)), payload=True)
+_ITEMS = Kind("ITEMS", 39, (_CALL_ID, Field("sequence", "int", 128, U64)), payload=True)
+_CREDIT = Kind("CREDIT", 40, (_CALL_ID, Field("items", "int", 192, U64), Field("octets", "int", 0, U64, default=0)))
+_PART = Kind("PART", 41, (_CALL_ID, Field("offset", "int", 0, U64), Field("size", "int", 500000, U64)), payload=True)
 
-KINDS = (_HELLO, _WELCOME, _HEARTBEAT, _VIEW, _SHUTDOWN, _GOODBYE, _REFUSE, _LOOKUP, _REQUEST, _REPLY, _ERROR)
-MEMBER = _HELLO.fields[:6]  # an entry of a view: rank, incarnation, attempt, host, port, endpoint
+KINDS = (
+    *(_HELLO, _WELCOME, _HEARTBEAT, _VIEW, _SHUTDOWN, _GOODBYE, _REFUSE, _LOOKUP, _STOP, _RELAY),
+    *(_REQUEST, _REPLY, _ERROR, _CANCEL, _BATCH, _RESULTS, _STREAM, _ITEMS, _CREDIT, _PART),
+)
+# an entry of a view: rank, incarnation, attempt, host, port, endpoint, and local, which may be absent
+MEMBER = (*_HELLO.fields[:6], _HELLO.fields[-1])
 
 
 def preamble(

@@ -102,7 +102,7 @@ def test_a_payload_is_handed_on_and_not_copied():
 def test_a_code_travels_as_its_number():
     """An IntEnum is encoded like the integer it is."""
     frames = codec.encode(Error(1, Code.HANDLER, "x"), RUN)
-    assert msgpack.unpackb(frames[1]) == [1, 7, "x", "", ""]
+    assert msgpack.unpackb(frames[1]) == [1, 7, "x", "", "", 0]
 
 
 # ------------------------------------------------------------------------------------------- our mistakes
