@@ -223,7 +223,7 @@ def test_a_value_comes_back_under_the_number_of_its_call(stranger, member):
 def test_a_request_that_cannot_be_answered_gets_its_error(stranger, member, changed, code):
     """[8.20], [8.21] and [7.34.1]: one ERROR with its call id, and the server goes on."""
     one = stranger(member[5])
-    kind, (call_id, found, text, remote_type, detail), payload = one.call(member, **changed)
+    kind, (call_id, found, text, remote_type, detail, _), payload = one.call(member, **changed)
     assert (kind, call_id, found, payload) == (ERROR, 7, code, [])
     assert text
     if code == 7:
