@@ -1,0 +1,98 @@
+"""Every exception this library raises, one tree::
+
+    SparkPartitionServerError
+    ├── ProtocolError                 bytes or messages that break wire/PROTOCOL.md
+    │   ├── LocalProtocolError        we broke a rule (a bug here, or a message that could not be built)
+    │   ├── RemoteProtocolError       the other side did                         .code
+    │   └── VersionMismatch           no protocol version in common              .local .remote
+    ├── CallError                     one call    .rank .method .endpoint .code .definite
+    │   ├── CallTimeout               (also TimeoutError) no answer by the deadline
+    │   ├── Unavailable               (also ConnectionError) nobody serves the partition, or nobody can be reached
+    │   ├── Overloaded                refused for lack of room; try again later
+    │   ├── MethodNotFound            the server has no method of that name
+    │   ├── InvalidArguments          the arguments do not fit the method, or no such partition
+    │   ├── MessageTooLarge           request or reply over the limit
+    │   ├── HandlerError              the method raised     .remote_type .remote_message .remote_traceback
+    │   └── CallOutcomeUnknown        (also ConnectionError) the server was lost after the request left
+    ├── ClusterError                  starting, running and stopping a cluster
+    │   ├── InvalidCluster            (also ValueError) an RDD without partitions, a server of the wrong type
+    │   ├── NotSerializable           (also TypeError) the server cannot be shipped to the executors
+    │   ├── InsufficientSlots         more partitions than task slots            .needed .available
+    │   ├── StartTimeout              (also TimeoutError) no progress            .registered .missing
+    │   ├── PartitionInitError        init_partition raised      .rank .attempt .remote_traceback
+    │   ├── MissingDependency         (also ImportError) an executor lacks a package      .module
+    │   ├── PortUnavailable           (also OSError) no port of the range can be bound    .host .ports
+    │   ├── JobFailed                 the Spark job that runs the servers failed (``__cause__``)
+    │   ├── CoordinatorLost           (also ConnectionError) the driver does not answer
+    │   ├── ClusterClosed             the cluster has stopped; its servers are not started again
+    │   └── NotStarted                the cluster was never started
+    └── AuthenticationError           the other side refused our credentials
+
+*Definite* means: it certainly did not happen and never will, so doing it again is safe.
+"""
+
+from __future__ import annotations
+
+from .base import (
+    AuthenticationError,
+    LocalProtocolError,
+    ProtocolError,
+    RemoteProtocolError,
+    SparkPartitionServerError,
+    VersionMismatch,
+)
+from .calls import (
+    CallError,
+    CallOutcomeUnknown,
+    CallTimeout,
+    HandlerError,
+    InvalidArguments,
+    MessageTooLarge,
+    MethodNotFound,
+    Overloaded,
+    Unavailable,
+)
+from .cluster import (
+    ClusterClosed,
+    ClusterError,
+    CoordinatorLost,
+    InsufficientSlots,
+    InvalidCluster,
+    JobFailed,
+    MissingDependency,
+    NotSerializable,
+    NotStarted,
+    PartitionInitError,
+    PortUnavailable,
+    StartTimeout,
+)
+
+__all__ = [
+    "AuthenticationError",
+    "CallError",
+    "CallOutcomeUnknown",
+    "CallTimeout",
+    "ClusterClosed",
+    "ClusterError",
+    "CoordinatorLost",
+    "HandlerError",
+    "InsufficientSlots",
+    "InvalidArguments",
+    "InvalidCluster",
+    "JobFailed",
+    "LocalProtocolError",
+    "MessageTooLarge",
+    "MethodNotFound",
+    "MissingDependency",
+    "NotSerializable",
+    "NotStarted",
+    "Overloaded",
+    "PartitionInitError",
+    "PortUnavailable",
+    "ProtocolError",
+    "RemoteProtocolError",
+    "SparkPartitionServerError",
+    "StartTimeout",
+    "Unavailable",
+    "VersionMismatch",
+]
