@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import atexit
 import logging
 import os
 import threading
 import weakref
-from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from . import connection_file
+from .at_exit import stop_at_exit
 from .client import Client
 from .coordinator import Coordinator
 from .errors import (
     ClusterClosed,
     ClusterError,
     CoordinatorLost,
-    InsufficientSlots,
     InvalidCluster,
     NotStarted,
     PartitionInitError,
@@ -36,7 +34,7 @@ from .spark.address import driver_host
 from .spark.job import Job
 from .spark.results import keep, run_keeping, run_only
 from .spark.shipping import Shipped, pickled
-from .spark.slots import JOB_GROUP_PREFIX, read_slots, tasks_of, why_missing
+from .spark.slots import JOB_GROUP_PREFIX, await_no_tasks, await_slots, tasks_of, why_missing
 from .wire.codes import Code
 
 __all__ = ["Cluster"]
@@ -88,6 +86,8 @@ class Cluster:
         self.connection_file: str | None = None
         self._lock = threading.RLock()  # start and stop, from any thread
         self._interrupted = threading.Event()  # stop() was called while start() waits
+        self._ended = threading.Event()  # not active
+        self._ended.set()
         self._is_active = False
         self._job: Job | None = None
         self._result: Any = None
@@ -121,7 +121,7 @@ class Cluster:
                 raise InvalidCluster("the RDD has no partitions, so there is nothing to serve; repartition it")
             server = pickled(self.partition_server)
             self._interrupted.clear()
-            self._await_slots(size)
+            await_slots(self.sc, size, self.options.start_timeout, self._interrupted)
             self._launch(size, server)
             if await_hosts:
                 try:
@@ -145,6 +145,31 @@ class Cluster:
             failure = self._tear_down(cancel=False)
         if failure is not None:
             raise failure
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Waits until the cluster has been stopped: by another thread, or by ``spark-partition-server stop``.
+
+        For a driver that has nothing else to do than to serve. A cluster that is not running: returns at once.
+
+        Args:
+            timeout: seconds; None: as long as it takes.
+
+        Returns:
+            Whether it has stopped.
+
+        Raises:
+            JobFailed: the servers' Spark job has failed; ``stop()`` is still to be called.
+        """
+        deadline = None if timeout is None else monotonic() + timeout
+        while not self._ended.is_set():
+            failure = self._failure()
+            if failure is not None and self._is_active:
+                raise failure
+            left = LOOK_EVERY if deadline is None else min(deadline - monotonic(), LOOK_EVERY)
+            if left <= 0:
+                return False
+            self._ended.wait(left)
+        return True
 
     def is_active(self) -> bool:
         """Whether the cluster is running: started, and not stopped."""
@@ -225,12 +250,15 @@ class Cluster:
         self.coordinator = coordinator
         self._job = Job(self.sc, group, description, lambda: self._act(shipped), self._job_ended)
         try:
-            self.connection_file = str(connection_file.write(connection_file.Connection(url, coordinator.run_id)))
+            known = connection_file.Connection(url, coordinator.run_id, coordinator.admin_token)
+            self.connection_file = str(connection_file.write(known))
         except OSError:  # no room for it: nothing has started but the coordinator
             coordinator.shutdown()
             raise
+        coordinator.set_stop_callback(self._stop_asked)
         self._is_active = True
-        self._at_exit = _stop_at_exit(self)
+        self._ended.clear()
+        self._at_exit = stop_at_exit(self)
         self._job.start()
         log.info("started partitions=%d coordinator=%s", size, url)
 
@@ -249,23 +277,6 @@ class Cluster:
         if failure is not None and self._is_active:
             coordinator.fail(str(failure))
         coordinator.notify()
-
-    def _await_slots(self, size: int) -> None:
-        """Raises at once where the slots are known to be too few; waits while executors still arrive."""
-        deadline = monotonic() + self.options.start_timeout
-        while True:
-            slots = read_slots(self.sc, spark_job.seconds_since_start(self.sc))
-            if slots.now - slots.held >= size or slots.without_limit:
-                return
-            if slots.available is not None:
-                if slots.available < size:
-                    raise InsufficientSlots(size, slots.available, slots.coming or 0, slots.how)
-                return  # the executors are on their way; their tasks wait for them
-            if monotonic() >= deadline:
-                why = f"the application has {slots.now} task slots, {slots.held} of them held by other servers"
-                raise StartTimeout((), range(size), self.options.start_timeout, why)
-            if self._interrupted.wait(LOOK_EVERY):
-                raise ClusterClosed("stop() was called while the cluster was starting")
 
     def _await_members(self, size: int) -> None:
         """Waits until every partition is served, for as long as something moves."""
@@ -332,9 +343,10 @@ class Cluster:
                 connection_file.remove(Path(self.connection_file))
                 self.connection_file = None
             if self._at_exit is not None:
-                atexit.unregister(self._at_exit)
+                self._at_exit()
                 self._at_exit = None
-        self._result = job.result
+            self._result = job.result
+            self._ended.set()
         log.info("stopped")
         return failure if cancel else self._failure()
 
@@ -355,10 +367,17 @@ class Cluster:
             log.warning("cancelling the job: not left within %g s: %s", options.stop_timeout, hosts or "its result")
             if not job.cancel(CANCEL_TIMEOUT):
                 log.error("the Spark job still runs %g s after it was cancelled", CANCEL_TIMEOUT)
-        # Spark calls a job over while tasks of it still run, and kills their Python two seconds later
-        deadline = monotonic() + TASKS_TIMEOUT
-        while spark_job.is_alive(self.sc) and tasks_of(self.sc, job.group).running and monotonic() < deadline:
-            threading.Event().wait(LOOK_EVERY / 5)
+        await_no_tasks(self.sc, job.group, TASKS_TIMEOUT)
+
+    def _stop_asked(self, reason: str) -> None:
+        """In the coordinator's thread: must not block."""
+        threading.Thread(target=self._stop_by_message, name="spark-partition-server-stop", daemon=True).start()
+
+    def _stop_by_message(self) -> None:
+        try:
+            self.stop()
+        except ClusterError as error:
+            log.warning("stop failed error=%s", error)
 
     # --------------------------------------------------------------------------------------------- helpers
 
@@ -376,18 +395,3 @@ def _default_server() -> PartitionServer:
     from .flask_server import FlaskPartitionServer  # noqa: PLC0415 - the original's default; flask is an extra
 
     return FlaskPartitionServer()
-
-
-def _stop_at_exit(cluster: Cluster) -> Callable[[], None]:
-    """Registers a stop for the end of the interpreter that does not keep the cluster alive."""
-    found = weakref.ref(cluster)
-
-    def stop() -> None:
-        there = found()
-        if there is not None:
-            try:
-                there.stop()
-            except ClusterError as error:
-                log.warning("stop at exit error=%s", error)
-
-    return atexit.register(stop)

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from .core.effects import Effect, InitFailed, Joined, Left, Lost, Refused
+from .core.effects import Effect, InitFailed, Joined, Left, Lost, Refused, StopAsked
 from .core.membership import Membership
 from .errors import CoordinatorLost, NotStarted
 from .net.control import router
@@ -27,6 +27,7 @@ TOKEN_BYTES = 32
 STOP_TIMEOUT = 5.0
 
 RegisterCallback = Callable[[dict[str, Any]], None]
+StopCallback = Callable[[str], None]
 
 
 class Coordinator:
@@ -45,6 +46,7 @@ class Coordinator:
         full_cluster: whether every awaited partition is registered; None where their number is not known.
         run_id: names this run in every message.
         token: as given or drawn.
+        admin_token: drawn; whoever knows it may stop the run.
     """
 
     def __init__(
@@ -60,11 +62,13 @@ class Coordinator:
         self.await_partitions = await_partitions
         self.verbose = verbose
         self.token = os.urandom(TOKEN_BYTES) if token is None else token
+        self.admin_token = os.urandom(TOKEN_BYTES)
         self.run_id = os.urandom(RUN_ID_BYTES)
         self.hosts: dict[int, tuple[str, int]] = {}
         self.full_cluster: bool | None = None if await_partitions is None else False
         self.was_full = False  # at some time
         self.register_callback: RegisterCallback | None = None
+        self.stop_callback: StopCallback | None = None
         self.init_failures: list[Goodbye] = []
         self._host = host
         self._options = options or ClusterOptions()
@@ -88,7 +92,8 @@ class Coordinator:
         size = self.await_partitions or RANKS_MAX
         context, bound, port = router(options.bind_host or self._host, options.ports, self.await_partitions or 64)
         meta = {"idempotent": self._idempotent}
-        self._membership = Membership(size, self.token, options.heartbeat_interval, options.lease, meta)
+        times = (options.heartbeat_interval, options.lease)
+        self._membership = Membership(size, self.token, *times, meta, self.admin_token)
         name = "spark-partition-server-coordinator"
         self._loop = Loop(name, context, bound, self._membership, self.run_id, self._perform, self.notify)
         self._port = port
@@ -139,6 +144,11 @@ class Coordinator:
         ``full_cluster``. It runs in the coordinator's thread: it must not block."""
         self.register_callback = fn
 
+    def set_stop_callback(self, fn: StopCallback | None) -> None:
+        """Calls ``fn`` with the reason when somebody who may asks for the end of the run; without one the servers are
+        asked to leave. It runs in the coordinator's thread: it must not block."""
+        self.stop_callback = fn
+
     def print_hosts(self) -> None:
         """Prints where every partition is served."""
         for ind, (host, port) in sorted(self.hosts.items()):
@@ -183,6 +193,9 @@ class Coordinator:
             goodbye = effect.goodbye
             log.warning("init failed partition=%d host=%s text=%s", goodbye.rank, goodbye.host, goodbye.text)
             self.init_failures.append(goodbye)
+        elif isinstance(effect, StopAsked):
+            log.info("stop asked reason=%s", effect.reason)
+            (self.stop_callback or self.shutdown_hosts)(effect.reason)
         elif isinstance(effect, Refused):
             # an older life of a server that was replaced is refused as a matter of course
             level = logging.INFO if effect.code is Code.STALE else logging.WARNING

@@ -78,6 +78,7 @@ class LocalCluster:
         self._incarnations = itertools.count(1)
         self._threads: list[threading.Thread] = []
         self._clients: list[Client] = []
+        self._stopping = threading.Lock()  # the end of the with block, and a STOP from outside
 
     def __enter__(self) -> LocalCluster:
         size = len(self._partitions)
@@ -86,7 +87,8 @@ class LocalCluster:
         self.coordinator = coordinator
         url = coordinator.get_url()
         assert url is not None
-        connection = connection_file.Connection(url, coordinator.run_id)
+        coordinator.set_stop_callback(self._stop_asked)
+        connection = connection_file.Connection(url, coordinator.run_id, coordinator.admin_token)
         self.connection_file = str(connection_file.write(connection))
         try:
             for rank in range(size):
@@ -125,17 +127,22 @@ class LocalCluster:
 
     def stop(self) -> None:
         """Stops servers and coordinator. Twice is harmless."""
-        if self.coordinator is None:
-            return
-        self.coordinator.shutdown_hosts()
-        for thread in self._threads:
-            thread.join(STOP_TIMEOUT)
-        self.coordinator.shutdown()
-        for client in self._clients:
-            client.close()
-        if self.connection_file is not None:
-            connection_file.remove(Path(self.connection_file))
-        self.coordinator = self.connection_file = None
+        with self._stopping:
+            if self.coordinator is None:
+                return
+            self.coordinator.shutdown_hosts()
+            for thread in self._threads:
+                thread.join(STOP_TIMEOUT)
+            self.coordinator.shutdown()
+            for client in self._clients:
+                client.close()
+            if self.connection_file is not None:
+                connection_file.remove(Path(self.connection_file))
+            self.coordinator = self.connection_file = None
+
+    def _stop_asked(self, reason: str) -> None:
+        """In the coordinator's thread: must not block."""
+        threading.Thread(target=self.stop, name="local-cluster-stop", daemon=True).start()
 
     def _serve(self, server: PartitionServer, who: Identity) -> None:
         try:

@@ -7,7 +7,19 @@ from dataclasses import dataclass
 from ..wire.codes import Code
 from ..wire.messages import Goodbye, Member, Message
 
-__all__ = ["Effect", "Ended", "InitFailed", "Joined", "Left", "Lost", "Refused", "Send", "ShutdownAsked", "Welcomed"]
+__all__ = [
+    "Effect",
+    "Ended",
+    "InitFailed",
+    "Joined",
+    "Left",
+    "Lost",
+    "Refused",
+    "Send",
+    "ShutdownAsked",
+    "StopAsked",
+    "Welcomed",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +73,13 @@ class Refused:
     text: str
 
 
+@dataclass(frozen=True, slots=True)
+class StopAsked:
+    """Somebody who may asks for the end of the cluster."""
+
+    reason: str
+
+
 # ------------------------------------------------------------------------------------------ of a member
 
 
@@ -85,4 +104,4 @@ class Ended:
     text: str
 
 
-Effect = Send | Joined | Left | Lost | InitFailed | Refused | Welcomed | ShutdownAsked | Ended
+Effect = Send | Joined | Left | Lost | InitFailed | Refused | Welcomed | ShutdownAsked | StopAsked | Ended

@@ -25,10 +25,11 @@ from ..wire.messages import (
     Message,
     Refuse,
     Shutdown,
+    Stop,
     View,
     Welcome,
 )
-from .effects import Effect, InitFailed, Joined, Left, Lost, Refused, Send
+from .effects import Effect, InitFailed, Joined, Left, Lost, Refused, Send, StopAsked
 from .lease import Lease, oversleep
 
 __all__ = ["Membership", "MembershipState"]
@@ -62,16 +63,24 @@ class Membership:
         heartbeat_interval: seconds between two heartbeats of a member.
         lease: seconds of silence after which a member is lost.
         meta: told to everybody with each view.
+        admin: what a STOP must carry; empty: nobody may stop the run by message.
     """
 
     def __init__(
-        self, size: int, token: bytes, heartbeat_interval: float, lease: float, meta: dict[str, Any] | None = None
+        self,
+        size: int,
+        token: bytes,
+        heartbeat_interval: float,
+        lease: float,
+        meta: dict[str, Any] | None = None,
+        admin: bytes = b"",
     ) -> None:
         self.size = size
         self.state = MembershipState.OPEN
         self.view_number = 0
         self.meta = dict(meta or {})
         self._token = token
+        self._admin = admin
         self._interval = heartbeat_interval
         self._lease = lease
         self._entries: dict[int, _Entry] = {}
@@ -83,6 +92,7 @@ class Membership:
             Heartbeat: self._heartbeat,
             Goodbye: self._goodbye,
             Lookup: self._lookup,
+            Stop: self._stop,
         }
 
     # ---------------------------------------------------------------------------------- what can be asked
@@ -233,6 +243,14 @@ class Membership:
         if self.state is not MembershipState.OPEN:
             return [Send(sender, self._ending)]
         return [Send(sender, self.view())]
+
+    def _stop(self, stop: Stop, sender: bytes, now: float) -> list[Effect]:
+        if not self._admin or not hmac.compare_digest(stop.token, self._admin):
+            return self._refuse(sender, Code.BAD_TOKEN, "STOP came with a wrong token")
+        if self.state is MembershipState.STOPPING:
+            return [Send(sender, self._ending)]
+        reason = stop.reason or "asked to stop"
+        return [StopAsked(reason), Send(sender, Refuse(Code.CLOSED, reason))]
 
     # --------------------------------------------------------------------------------------------- helpers
 

@@ -8,15 +8,30 @@ from __future__ import annotations
 
 import logging
 import math
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["JOB_GROUP_PREFIX", "Slots", "Tasks", "read_slots", "tasks_of", "why_missing"]
+from ..errors import ClusterClosed, InsufficientSlots, StartTimeout
+from ..net.clock import monotonic
+from .job import is_alive, seconds_since_start
+
+__all__ = [
+    "JOB_GROUP_PREFIX",
+    "Slots",
+    "Tasks",
+    "await_no_tasks",
+    "await_slots",
+    "read_slots",
+    "tasks_of",
+    "why_missing",
+]
 
 log = logging.getLogger("spark_partition_server.spark")
 
 JOB_GROUP_PREFIX = "spark-partition-server-"
+LOOK_EVERY = 0.25  # seconds between two looks
 SETTLED = 30.0  # seconds after the start of an application by which its executors have registered
 
 
@@ -156,3 +171,37 @@ def _task_sets(pool: Any) -> Iterator[Any]:
 def _held(scala: Any) -> int:
     """Slots that other clusters' servers hold or wait for."""
     return sum(tasks.unfinished for group, tasks in _tasks(scala).items() if group.startswith(JOB_GROUP_PREFIX))
+
+
+def await_slots(sc: Any, size: int, timeout: float, interrupted: threading.Event) -> None:
+    """Raises at once where the slots are known to be too few; waits while executors still arrive.
+
+    Raises:
+        InsufficientSlots: ``size`` is more than there can be.
+        StartTimeout: not known within ``timeout`` seconds.
+        ClusterClosed: ``interrupted`` was set meanwhile.
+    """
+    deadline = monotonic() + timeout
+    while True:
+        slots = read_slots(sc, seconds_since_start(sc))
+        if slots.now - slots.held >= size or slots.without_limit:
+            return
+        if slots.available is not None:
+            if slots.available < size:
+                raise InsufficientSlots(size, slots.available, slots.coming or 0, slots.how)
+            return  # the executors are on their way; their tasks wait for them
+        if monotonic() >= deadline:
+            why = f"the application has {slots.now} task slots, {slots.held} of them held by other servers"
+            raise StartTimeout((), range(size), timeout, why)
+        if interrupted.wait(LOOK_EVERY):
+            raise ClusterClosed("stop() was called while the cluster was starting")
+
+
+def await_no_tasks(sc: Any, group: str, timeout: float) -> None:
+    """Waits until no task of a job that is over runs any more, ``timeout`` seconds at the longest.
+
+    Spark calls a job over while tasks of it still run, and kills their Python two seconds later.
+    """
+    deadline = monotonic() + timeout
+    while is_alive(sc) and tasks_of(sc, group).running and monotonic() < deadline:
+        threading.Event().wait(LOOK_EVERY / 5)
