@@ -28,7 +28,7 @@ def sc() -> Iterator[Any]:
 
 
 def test_a_driver_that_waits_is_stopped_from_a_shell(sc: Any) -> None:
-    """Provoked: ``stop`` while the driver's main thread is in ``wait``; its with block then ends in order, with results."""
+    """Provoked: ``stop`` while the driver's main thread is in ``wait``; the block ends in order, with results."""
     output = io.StringIO()
     with Cluster(sc, sc.parallelize(PAIRS, 2), lookup_server(), cache_result=True, verbose=False) as cluster:
         path = cluster.connection_file
