@@ -134,7 +134,7 @@ class ProtocolDealer:
 
     def __init__(self, path: str, rank: int) -> None:
         with connect(path) as client:
-            self.member = client._calls.members[rank]
+            self.member = client._routes.calls.members[rank]
             run_id = client._run_id
         self.request, self.reply = codec.preamble(Kind.REQUEST, run_id), codec.preamble(Kind.REPLY, run_id)
         self.context = zmq.Context()

@@ -7,15 +7,16 @@ import threading
 from collections.abc import Callable
 from typing import NoReturn
 
-from .core.calls import Calls
-from .core.failures import refusal
-from .errors import ClusterClosed, ClusterError, CoordinatorLost, RemoteProtocolError, Unavailable
-from .net.clock import monotonic
-from .net.lane import Lane
-from .wire import codec
-from .wire.codec import VIEW_BYTES_MAX
-from .wire.codes import Code
-from .wire.messages import Lookup, Refuse, View
+from ..core.calls import Calls
+from ..core.failures import refusal
+from ..errors import ClusterClosed, ClusterError, CoordinatorLost, RemoteProtocolError
+from ..net.clock import monotonic
+from ..net.lane import Lane
+from ..wire import codec
+from ..wire.codec import VIEW_BYTES_MAX
+from ..wire.codes import Code
+from ..wire.messages import Lookup, Refuse, View
+from .answers import closed
 
 __all__ = ["Failure", "Routes"]
 
@@ -44,10 +45,16 @@ class Routes:
         if failure is not None:
             raise failure from (failure.__cause__ or cause)
 
+    def size(self, deadline: float) -> int:
+        """How many partitions the cluster has. Asked of the coordinator at first."""
+        if self._closed or not self.calls.view_number:
+            self.refresh(monotonic(), deadline)
+        return self.calls.size
+
     def refresh(self, asked: float, deadline: float) -> None:
         """Fetches the view, unless another thread has since ``asked``."""
         if self._closed:
-            raise Unavailable("the client is closed, by close() or by the stop of its cluster; make a new one")
+            raise closed(None, None)
         self.check_failure()
         if self._pid != os.getpid():
             self._drop()

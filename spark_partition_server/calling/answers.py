@@ -1,0 +1,114 @@
+"""The frames of an answer, and the loss of a connection, as a value or a typed error. Waits for nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from ..core.failures import call_error, refusal
+from ..errors import (
+    CallOutcomeUnknown,
+    CallTimeout,
+    MessageTooLarge,
+    RemoteProtocolError,
+    Unavailable,
+)
+from ..wire import codec
+from ..wire.codes import Code
+from ..wire.messages import Error, Frame, Kind, Message, Refuse, Reply
+from ..wire.payload import decode_value
+
+__all__ = ["Answers", "Asked", "closed", "failure", "not_sent", "timed_out"]
+
+
+class Asked(NamedTuple):
+    """A request that has left: what its answer, or the want of one, is told of."""
+
+    rank: int
+    method: str
+    endpoint: str
+    call_id: int
+
+
+class Answers:
+    """Reads what the servers of one run send. Nothing in it changes, so any thread may use it.
+
+    A message is tried first as what it is most often: ``call_id`` names the call of a plain REPLY, whose value is
+    ``decode_value(frames[2:])``. Everything else is for ``message`` and ``value``.
+    """
+
+    __slots__ = ("_run_id", "opening")
+
+    def __init__(self, run_id: bytes) -> None:
+        self.opening = codec.preamble(Kind.REPLY, run_id)
+        self._run_id = run_id
+
+    def call_id(self, frames: Sequence[Frame]) -> int | None:
+        """The call that a plain REPLY answers; None: the message is another one."""
+        return codec.read_reply(frames, self.opening)
+
+    def message(self, frames: Sequence[Frame], endpoint: str) -> Message:
+        """Any other message of a server.
+
+        Raises:
+            SparkPartitionServerError: it cannot be used, or the server refuses to talk to us. The connection is to be
+                closed, and ``failure`` says what that means to the calls that wait on it.
+        """
+        message = codec.decode(frames, self._run_id)
+        if isinstance(message, Refuse):
+            if message.code == Code.WRONG_RUN:
+                raise RemoteProtocolError(message.text, Code.WRONG_RUN)
+            raise refusal(message, endpoint)
+        return message
+
+    @staticmethod
+    def value(message: Message, asked: Asked) -> Any:
+        """What a REPLY or an ERROR says to the call that it answers.
+
+        Raises:
+            CallError: it is an ERROR.
+            RemoteProtocolError: it is neither, or holds no value.
+        """
+        if isinstance(message, Error):
+            raise call_error(message, asked.rank, asked.method, asked.endpoint)
+        if not isinstance(message, Reply):
+            raise RemoteProtocolError(f"{asked.endpoint} answered a call with {message.kind.name}", Code.UNEXPECTED)
+        return decode_value(message.payload)
+
+
+def failure(asked: Asked, error: Exception) -> Exception:
+    """What the end of a connection means to a call whose request has left over it.
+
+    Args:
+        error: what the connection raised, or ``Answers.message``.
+    """
+    rank, method, endpoint, _ = asked
+    if isinstance(error, OSError):
+        text = f"the server was lost before it answered ({error}); the call may have run"
+        return CallOutcomeUnknown(text, rank=rank, method=method, endpoint=endpoint)
+    code = error.code if isinstance(error, RemoteProtocolError) else Code.OK
+    if code == Code.TOO_LARGE:
+        text = f"its reply is over this client's limit (message_bytes_max): {error}"
+        return MessageTooLarge(text, rank=rank, method=method, endpoint=endpoint, code=code, definite=False)
+    if code == Code.WRONG_RUN:  # look for our own server again
+        text = "a server of another cluster has its port by now"
+        return Unavailable(text, rank=rank, method=method, endpoint=endpoint)
+    return error
+
+
+def not_sent(asked: Asked, error: OSError) -> Unavailable:
+    """The request did not leave whole, so it was not run."""
+    text = f"the request could not be sent: {error}"
+    return Unavailable(text, rank=asked.rank, method=asked.method, endpoint=asked.endpoint)
+
+
+def timed_out(asked: Asked, seconds: float) -> CallTimeout:
+    """No answer in the time that the call allowed."""
+    text = f"no answer within {seconds:.3g} s; it may still run"
+    return CallTimeout(text, rank=asked.rank, method=asked.method, endpoint=asked.endpoint)
+
+
+def closed(rank: int | None, method: str | None) -> Unavailable:
+    """The client is of no further use."""
+    text = "the client is closed, by close() or by the stop of its cluster; make a new one"
+    return Unavailable(text, rank=rank, method=method)

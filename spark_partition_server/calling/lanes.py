@@ -1,0 +1,137 @@
+"""The connections of a blocking client: each thread of each process has its own, one to each server."""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+
+from ..errors import InvalidArguments, MethodNotFound, Unavailable
+from ..net.clock import monotonic
+from ..net.lane import Lane
+from ..options import ClientOptions
+from ..wire.messages import Member
+from .answers import closed
+from .requests import Requests
+from .routes import Routes
+
+__all__ = ["Lanes", "Local"]
+
+IDLE = 0.5  # seconds after which a connection is looked at before it is used: its server may have gone meanwhile
+
+
+class Lanes:
+    """The direct lanes of one client.
+
+    Args:
+        routes: who serves what.
+        run_id: of the cluster's run.
+        options: limits.
+
+    Attributes:
+        local: what the calling thread has for itself.
+        closed: no connection is opened any more.
+    """
+
+    def __init__(self, routes: Routes, run_id: bytes, options: ClientOptions) -> None:
+        self.local = Local(routes, run_id, options)
+        self.closed = False
+        self._routes = routes
+        self._calls = routes.calls
+        self._options = options
+        self._open: weakref.WeakSet[Lane] = weakref.WeakSet()
+        self._open_lock = threading.Lock()
+
+    def get(self, rank: int, method: str, now: float, deadline: float) -> tuple[Member, Lane]:
+        """The connection to the server of a partition: the one of this thread, or a new one.
+
+        Raises:
+            Unavailable: nobody serves the partition, or its server cannot be reached, or the client is closed.
+            InvalidArguments: there is no such partition.
+            MethodNotFound: its server takes no calls.
+            ClusterError: the cluster is over or gone.
+        """
+        local = self.local
+        if local.pid != os.getpid():
+            local.reset()
+            self._open_lock = threading.Lock()  # the parent's may have been held by a thread that is not here
+        found = local.lanes.get(rank)
+        if found is not None:
+            member, lane = found
+            if member is self._calls.members.get(rank) and not (now - lane.used > IDLE and lane.lost()):
+                return found
+            self.drop(rank)
+        member = self.member(rank, method, deadline)
+        found = local.lanes[rank] = (member, self.connect(member, method, deadline))
+        return found
+
+    def drop(self, rank: int) -> None:
+        """Closes this thread's connection to the server of a partition."""
+        found = self.local.lanes.pop(rank, None)
+        if found is not None:
+            found[1].close()
+
+    def member(self, rank: int, method: str, deadline: float) -> Member:
+        """Who serves a partition, after another look at the view where nobody is known to. Raises as ``get`` does."""
+        if self.closed:
+            raise closed(rank, method)
+        size = self._routes.size(deadline)
+        if not 0 <= rank < size:
+            text = f"there is no such partition; the cluster has {size}"
+            raise InvalidArguments(text, rank=rank, method=method)
+        member = self._calls.members.get(rank)
+        if member is None:
+            self._routes.refresh(monotonic(), deadline)
+            member = self._calls.members.get(rank)
+        if member is None:
+            raise Unavailable(f"nobody serves it in view {self._calls.view_number}", rank=rank, method=method)
+        if not member.endpoint:
+            text = "its server takes no calls (it is no QueryServer)"
+            raise MethodNotFound(text, rank=rank, method=method, endpoint=f"{member.host}:{member.port}")
+        return member
+
+    def connect(self, member: Member, method: str, deadline: float) -> Lane:
+        """A new connection to a server.
+
+        Raises:
+            Unavailable: it cannot be reached.
+        """
+        options = self._options
+        try:
+            by = min(deadline, monotonic() + options.connect_timeout)
+            lane = Lane(member.endpoint, by, options.message_bytes_max)
+        except OSError as error:
+            text = f"cannot connect: {error}"
+            raise Unavailable(text, rank=member.rank, method=method, endpoint=member.endpoint) from error
+        with self._open_lock:
+            self._open.add(lane)
+        return lane
+
+    def close(self) -> None:
+        """Ends every connection, of every thread. Twice is harmless."""
+        self.closed = True
+        with self._open_lock:
+            lanes = list(self._open)
+        for lane in lanes:
+            lane.abort()
+
+
+class Local(threading.local):
+    """What one thread of one process has for itself.
+
+    Attributes:
+        requests: makes its requests.
+        lanes: its connections, by rank, each with the member that it leads to.
+        pid: its process.
+    """
+
+    def __init__(self, routes: Routes, run_id: bytes, options: ClientOptions) -> None:
+        self.requests = Requests(run_id, routes.calls, options.message_bytes_max)
+        self.reset()
+
+    def reset(self) -> None:
+        """After a fork the parent's connections are the parent's: the child closes its copies and makes its own."""
+        for _, lane in getattr(self, "lanes", {}).values():
+            lane.close()
+        self.lanes: dict[int, tuple[Member, Lane]] = {}
+        self.pid = os.getpid()

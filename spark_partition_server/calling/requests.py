@@ -1,0 +1,84 @@
+"""The frames of requests: arguments checked and encoded. Waits for nothing and opens nothing."""
+
+from __future__ import annotations
+
+from operator import index
+from typing import Any
+
+from ..core.calls import Calls
+from ..errors import MessageTooLarge, MethodNotFound
+from ..wire import codec
+from ..wire.codes import Code
+from ..wire.messages import METHOD_CHARS_MAX, U32, Frame, Kind, Member
+from ..wire.payload import ValueEncoder, size_of
+
+__all__ = ["Requests", "rank_of", "remaining_ms"]
+
+LONGEST_TIMEOUT = 4e6  # seconds; the field for it ends at 49 days
+SMALL_BYTES = 4096  # a single frame up to this size is within every limit
+
+
+class Requests:
+    """Makes the frames of requests. Belongs to one thread.
+
+    Args:
+        run_id: of the cluster's run.
+        calls: knows the servers' limit.
+        message_bytes_max: the client's own.
+    """
+
+    __slots__ = ("_calls", "_encode", "_opening", "_pack", "message_bytes_max")
+
+    def __init__(self, run_id: bytes, calls: Calls, message_bytes_max: int) -> None:
+        self.message_bytes_max = message_bytes_max
+        self._calls = calls
+        self._opening = codec.preamble(Kind.REQUEST, run_id)
+        self._encode = ValueEncoder().encode
+        self._pack = codec.field_packer()
+
+    def payload(self, rank: int, method: str, args: Any, kwargs: Any) -> list[Frame]:
+        """The payload of a call, which may be sent more than once.
+
+        Raises:
+            MethodNotFound: no method can have that name.
+            TypeError: an argument cannot be sent; the text names it.
+            MessageTooLarge: it is over a limit; nothing was sent.
+        """
+        if not 0 < len(method) <= METHOD_CHARS_MAX:
+            text = f"a method's name has 1 to {METHOD_CHARS_MAX} characters, not {len(method)}"
+            raise MethodNotFound(text, rank=rank, method=method[:METHOD_CHARS_MAX])
+        payload = self._encode((args, kwargs), ("args", "kwargs"))
+        if len(payload) > 1 or len(payload[0]) > SMALL_BYTES:
+            self.check_size(payload, rank, method)
+        return payload
+
+    def check_size(self, payload: list[Frame], rank: int, method: str) -> None:
+        """Raises ``MessageTooLarge`` (definite) where a request is over a limit."""
+        size, limit = size_of(payload), self.message_bytes_max
+        if size > limit:
+            text = f"the request takes {size} octets, the limit is {limit} (message_bytes_max)"
+            raise MessageTooLarge(text, rank=rank, method=method, code=Code.TOO_LARGE, definite=True)
+
+    def frames(self, call_id: int, method: str, timeout: float, member: Member, payload: list[Frame]) -> list[Frame]:
+        """The frames of a REQUEST to ``member`` whose caller waits ``timeout`` seconds from now."""
+        fields = (call_id, method, remaining_ms(timeout), member.rank, member.incarnation)
+        return codec.request_frames(self._opening, fields, payload, self._pack)
+
+
+def remaining_ms(timeout: float) -> int:
+    """The field that carries a timeout in seconds."""
+    if timeout >= LONGEST_TIMEOUT:
+        return U32
+    return int(timeout * 1000) + 1 if timeout > 0 else 1
+
+
+def rank_of(partition: Any) -> int:
+    """A partition as a plain integer; numpy's integers, of ``hash(key) % n``, are as good.
+
+    Raises:
+        TypeError: it is none.
+    """
+    try:
+        return index(partition)
+    except TypeError:
+        raise TypeError(f"partition must be an integer, not {partition!r:.60}: call(partition, method, ...)") from None
