@@ -78,7 +78,7 @@ def inside(found: Import) -> str | None:
 
 
 def imports_go_downward(source: Source) -> Iterator[str]:
-    """wire, core, net, spark and calling, rooms: each may import what is below it; errors, options and version are the ground."""
+    """wire, core, net, spark and calling, rooms: each imports what is below; errors, options, version are ground."""
     allowed = FLOORS.get(source.folder)
     if allowed is None and source.room.removesuffix(".py") in LEAVES:
         allowed = LEAVES
