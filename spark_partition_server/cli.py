@@ -17,13 +17,13 @@ from contextlib import closing, suppress
 from typing import Any, TextIO
 
 from . import connection_file
+from .calling.routes import Routes
 from .client import Client, connect
 from .connection_file import Connection
 from .core.failures import refusal
 from .errors import CoordinatorLost, MethodNotFound, RemoteProtocolError, SparkPartitionServerError
 from .net.clock import monotonic
 from .net.lane import Lane
-from .routes import Routes
 from .version import __version__
 from .wire import codec
 from .wire.codec import VIEW_BYTES_MAX

@@ -12,7 +12,8 @@ import pytest
 from support import transcript
 from support.document import PROTOCOL, demanding, quoted, rules, section, table
 
-from spark_partition_server import options, partition_server, routes
+from spark_partition_server import options, partition_server
+from spark_partition_server.calling import routes
 from spark_partition_server.core import calls, membership, session
 from spark_partition_server.core.session import FINAL_REFUSALS, TRANSITIONS, Event, SessionState
 from spark_partition_server.net import control, listener
