@@ -18,29 +18,33 @@ the place to receive into, and says with ``filled`` how much it put there.
 from __future__ import annotations
 
 import mmap
-from collections.abc import Iterable, Sequence
-from typing import Final, TypeAlias
+from collections.abc import Iterable
+from typing import Final
 
 from ..errors import LocalProtocolError, RemoteProtocolError
 from .codes import Code
+from .framing import (
+    COMMAND,
+    DIRECT_BYTES,
+    LONG,
+    MORE,
+    Frames,
+    command,
+    encode,
+    encode_small,
+    encode_vector,
+    ready_property,
+)
 
-__all__ = ["Engine", "Limits", "encode", "encode_small", "encode_vector"]
-
-Frame: TypeAlias = "bytes | bytearray | memoryview"
-Frames: TypeAlias = "list[Frame]"
+__all__ = ["Engine", "Frames", "Limits", "encode", "encode_small", "encode_vector"]
 
 GREETING_BYTES: Final = 64
-MORE: Final = 0x01
-LONG: Final = 0x02
-COMMAND: Final = 0x04
 RESERVED: Final = 0xF8
 NULL_MECHANISM: Final = b"NULL".ljust(20, b"\0")
 # 0xFF, 8 octets of padding, 0x7F; version 3.1; mechanism; as-server = 0; 31 octets of filler
 GREETING: Final = b"\xff" + bytes(8) + b"\x7f\x03\x01" + NULL_MECHANISM + bytes(32)
 
 COMMAND_BYTES_MAX: Final = 4096  # READY with a 255 octet identity takes 300
-SMALL_BYTES: Final = 32 * 1024  # a message up to this size is copied into one piece: one send
-DIRECT_BYTES: Final = 8192  # a frame of this size or more that has not arrived whole gets memory of its own
 MAPPED_BYTES: Final = 1 << 20  # from here the memory is mapped: pages nobody has filled cost nothing
 PING_CONTEXT_MAX: Final = 16
 OUTPUT_BYTES_MAX: Final = 64 * 1024  # PONGs that wait to be sent: a peer that pings and never reads is hostile
@@ -50,9 +54,6 @@ PEERS: Final[dict[bytes, frozenset[bytes]]] = {
     b"DEALER": frozenset({b"ROUTER", b"REP", b"DEALER"}),
     b"ROUTER": frozenset({b"DEALER", b"REQ", b"ROUTER"}),
 }
-
-_SHORT_LAST = tuple(bytes((0, size)) for size in range(256))
-_SHORT_MORE = tuple(bytes((MORE, size)) for size in range(256))
 
 
 class Limits:
@@ -68,68 +69,6 @@ class Limits:
     def __init__(self, message_bytes: int, frames: int) -> None:
         self.message_bytes = message_bytes
         self.frames = frames
-
-
-# ---------------------------------------------------------------------------------------------- sending
-
-
-def encode(frames: Sequence[Frame]) -> bytes:
-    """The octets of one message, in one piece. For small messages: everything is copied."""
-    parts: list[Frame] = []
-    last = len(frames) - 1
-    for index, frame in enumerate(frames):
-        size = len(frame)
-        if size < 256:
-            parts.append(_SHORT_MORE[size] if index < last else _SHORT_LAST[size])
-        else:
-            parts.append(_long_header(size, MORE if index < last else 0))
-        parts.append(frame)
-    return b"".join(parts)
-
-
-def encode_small(frames: Sequence[Frame]) -> bytes | None:
-    """The octets of one message, in one piece, where it is small; None: it is not, use ``encode_vector``."""
-    if len(frames) == 3:  # most often a call or its answer, of three short frames
-        first, second, third = frames
-        a, b, c = len(first), len(second), len(third)
-        if a < 256 and b < 256 and c < 256:
-            return b"".join((_SHORT_MORE[a], first, _SHORT_MORE[b], second, _SHORT_LAST[c], third))
-    return encode(frames) if sum(map(len, frames)) <= SMALL_BYTES else None
-
-
-def encode_vector(frames: Sequence[Frame]) -> list[Frame]:
-    """The octets of one message as buffers for ``sendmsg``: long frames are not copied, short ones are joined."""
-    vector: list[Frame] = []
-    small: list[Frame] = []
-    last = len(frames) - 1
-    for index, frame in enumerate(frames):
-        more = MORE if index < last else 0
-        size = len(frame)
-        small.append(bytes((more, size)) if size < 256 else _long_header(size, more))
-        if size < DIRECT_BYTES:
-            small.append(frame)
-            continue
-        vector.append(b"".join(small))
-        vector.append(frame)
-        small = []
-    if small:
-        vector.append(b"".join(small))
-    return vector
-
-
-def _long_header(size: int, flags: int) -> bytes:
-    return bytes((flags | LONG,)) + size.to_bytes(8, "big")
-
-
-def _command(name: bytes, body: bytes) -> bytes:
-    content = bytes((len(name),)) + name + body
-    if len(content) < 256:
-        return bytes((COMMAND, len(content))) + content
-    return bytes((COMMAND | LONG,)) + len(content).to_bytes(8, "big") + content
-
-
-def _property(name: bytes, value: bytes) -> bytes:
-    return bytes((len(name),)) + name + len(value).to_bytes(4, "big") + value
 
 
 # --------------------------------------------------------------------------------------------- receiving
@@ -181,8 +120,8 @@ class Engine:
         self._body: memoryview | None = None  # memory of a long frame that is being received directly
         self._body_flags = 0
         self._filled = 0
-        ready = _property(b"Socket-Type", socket_type) + _property(b"Identity", b"")
-        self._output = bytearray(GREETING + _command(b"READY", ready))
+        ready = ready_property(b"Socket-Type", socket_type) + ready_property(b"Identity", b"")
+        self._output = bytearray(GREETING + command(b"READY", ready))
 
     def output(self) -> bytes:
         """The octets that want to be sent now (greeting, handshake, PONG); each is handed out once."""
@@ -204,7 +143,7 @@ class Engine:
         tenths = round(ttl * 10)
         if not 0 <= tenths <= 0xFFFF:
             raise LocalProtocolError(f"a PING's time to live is within 0..6553.5 s, not {ttl}")
-        return _command(b"PING", tenths.to_bytes(2, "big") + context)
+        return command(b"PING", tenths.to_bytes(2, "big") + context)
 
     def receive(self, data: bytes) -> list[Frames]:
         """Takes octets as they came; returns the messages that are whole now, oldest first.
@@ -363,7 +302,7 @@ class Engine:
         elif name == b"PING":
             if not 2 <= len(body) <= 2 + PING_CONTEXT_MAX:
                 raise RemoteProtocolError("a malformed PING", Code.MALFORMED)
-            self._output += _command(b"PONG", body[2:])
+            self._output += command(b"PONG", body[2:])
             if len(self._output) > OUTPUT_BYTES_MAX:
                 raise RemoteProtocolError("the other side pings and does not read the answers", Code.MALFORMED)
         elif name == b"PONG":
@@ -374,7 +313,7 @@ class Engine:
         self.metadata = dict(_properties(body))
         peer = self.metadata.get(b"socket-type", b"")
         if peer not in self._peers:
-            self._output += _command(b"ERROR", b"\x13Invalid socket type")
+            self._output += command(b"ERROR", b"\x13Invalid socket type")
             raise RemoteProtocolError(f"the other side is a {peer!r} socket, wanted: {sorted(self._peers)}")
         self.ready = True
 

@@ -8,8 +8,8 @@ from typing import Any
 import msgpack
 import pytest
 
+from spark_partition_server.wire.framing import SMALL_BYTES, encode, encode_small
 from spark_partition_server.wire.payload import KEPT_BYTES, ValueEncoder, decode_value, encode_value
-from spark_partition_server.wire.zmtp import SMALL_BYTES, encode, encode_small
 
 numpy = pytest.importorskip("numpy")
 

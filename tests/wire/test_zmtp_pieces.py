@@ -17,7 +17,8 @@ from support.octets import GREETING, LONG, MORE, command, frame, handshake, mess
 
 from spark_partition_server.errors import RemoteProtocolError
 from spark_partition_server.wire.codes import Code
-from spark_partition_server.wire.zmtp import DIRECT_BYTES, MAPPED_BYTES, Limits, encode, encode_vector
+from spark_partition_server.wire.framing import DIRECT_BYTES
+from spark_partition_server.wire.zmtp import MAPPED_BYTES, Limits, encode, encode_vector
 
 PING = command(b"PING", b"\x00\x05ctx")
 PONG = command(b"PONG", b"back")
