@@ -13,6 +13,7 @@ from .cluster import Cluster
 from .coordinator import Coordinator
 from .errors import *  # noqa: F403 - the whole tree is public
 from .errors import __all__ as _errors
+from .keys import stable_hash
 from .options import ClientOptions, ClusterOptions, ServerOptions
 from .partition import Partition
 from .partition_server import PartitionServer
@@ -41,6 +42,7 @@ __all__ = [  # noqa: PLE0604 - _errors is a list of strings
     "get_host",
     "get_open_port",
     "method",
+    "stable_hash",
     *_errors,
 ]
 

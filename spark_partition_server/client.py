@@ -13,11 +13,13 @@ from typing import Any
 
 from . import connection_file
 from .calling.answers import Answers
+from .calling.keyed import KeyedCalls
 from .calling.lanes import Lanes
 from .calling.requests import rank_of
 from .calling.routes import Failure, Routes
 from .calling.tries import Begun, Tries
 from .errors import CallError, CallOutcomeUnknown, Overloaded, Unavailable
+from .keys import Function, Keys
 from .net.clock import monotonic
 from .options import ClientOptions
 from .partition import Partition
@@ -26,12 +28,15 @@ from .wire.messages import Frame
 __all__ = ["Client", "connect"]
 
 
-def connect(path: str | os.PathLike[str], *, timeout: float | None = None) -> Client:
+def connect(
+    path: str | os.PathLike[str], *, timeout: float | None = None, partitioner: Function | None = None
+) -> Client:
     """A client for the cluster that a connection file names. Needs no Spark and no JVM.
 
     Args:
         path: the cluster's ``connection_file``.
         timeout: seconds a call may take when it does not say itself; default 10.
+        partitioner: key -> int, the function that placed the cluster's keys, where it is one of the application's.
 
     Raises:
         ClusterClosed: the cluster has stopped.
@@ -40,12 +45,12 @@ def connect(path: str | os.PathLike[str], *, timeout: float | None = None) -> Cl
     """
     found = connection_file.read(path)
     options = ClientOptions() if timeout is None else ClientOptions(timeout=timeout)
-    client = Client(found.coordinator, found.run_id, options)
+    client = Client(found.coordinator, found.run_id, options, partitioner=partitioner)
     client.refresh()
     return client
 
 
-class Client:
+class Client(KeyedCalls):
     """Calls the methods of partition servers. May be shared between threads.
 
     Args:
@@ -53,11 +58,18 @@ class Client:
         run_id: of the cluster's run.
         options: timeouts and limits.
         failure: asked whether the cluster has failed, and how, when a server cannot be reached.
+        partitioner: key -> int, for ``call_key``; default: what the cluster tells of its own.
     """
 
     def __init__(
-        self, coordinator: str, run_id: bytes, options: ClientOptions | None = None, failure: Failure | None = None
+        self,
+        coordinator: str,
+        run_id: bytes,
+        options: ClientOptions | None = None,
+        failure: Failure | None = None,
+        partitioner: Function | None = None,
     ) -> None:
+        self._keys = Keys(partitioner)
         self._options = options or ClientOptions()
         self._timeout = self._options.timeout
         self._run_id = run_id

@@ -24,14 +24,17 @@ from .errors import (
     PortUnavailable,
     StartTimeout,
 )
+from .keys import Function
 from .net.clock import monotonic
 from .options import ClientOptions, ClusterOptions
 from .partition_server import PartitionServer, check_server
+from .placement import placement_of
 from .progress import Progress
 from .query_server import idempotent_methods
 from .spark import job as spark_job
 from .spark.address import driver_host
 from .spark.job import Job
+from .spark.partitioner import hash_seed, partitioner_of
 from .spark.results import keep, run_keeping, run_only
 from .spark.shipping import Shipped, pickled
 from .spark.slots import JOB_GROUP_PREFIX, await_no_tasks, await_slots, tasks_of, why_missing
@@ -60,6 +63,7 @@ class Cluster:
         verbose: draw a start-up bar on a terminal, and log registrations at INFO rather than DEBUG (an application
             that has not configured logging shows warnings only).
         options: timeouts, addresses, ports.
+        partitioner: key -> int, the partition of a key by modulus; default: the RDD's own. See docs/keys.md.
 
     Attributes:
         coordinator: the coordinator of the running or last run; ``coordinator.hosts[i]`` is (host, port).
@@ -74,6 +78,7 @@ class Cluster:
         cache_result: bool = False,
         verbose: bool = True,
         options: ClusterOptions | None = None,
+        partitioner: Function | None = None,
     ) -> None:
         self.sc = spark_job.as_context(sc)
         self.rdd = spark_job.as_rdd(rdd)
@@ -82,6 +87,7 @@ class Cluster:
         self.cache_result = cache_result
         self.verbose = verbose
         self.options = options or ClusterOptions()
+        self.partitioner = partitioner
         self.coordinator: Coordinator | None = None
         self.connection_file: str | None = None
         self._lock = threading.RLock()  # start and stop, from any thread
@@ -90,6 +96,7 @@ class Cluster:
         self._ended.set()
         self._is_active = False
         self._job: Job | None = None
+        self._function: Function | None = None  # that placed the keys, where clients must be given it
         self._result: Any = None
         self._clients: weakref.WeakSet[Client] = weakref.WeakSet()
         self._at_exit: Any = None
@@ -207,7 +214,7 @@ class Cluster:
         url = coordinator.get_url()
         assert url is not None
         given = options or (ClientOptions() if timeout is None else ClientOptions(timeout=timeout))
-        client = Client(url, coordinator.run_id, given, self._failure)
+        client = Client(url, coordinator.run_id, given, self._failure, self._function)
         self._clients.add(client)
         return client
 
@@ -235,17 +242,21 @@ class Cluster:
     def _launch(self, size: int, server: bytes) -> None:
         group = JOB_GROUP_PREFIX + os.urandom(8).hex()
         self._result = None
+        placement = placement_of(partitioner_of(self.rdd, self.partitioner, size), hash_seed(self.sc), size)
+        shipped_placement = pickled(placement, "Its partitioner must be a function of plain data.")
         coordinator = Coordinator(
             size,
             self.verbose,
             host=driver_host(self.sc, self.options.advertise_host),
             options=self.options,
             idempotent=idempotent_methods(self.partition_server),
+            partitioner=placement.told,
         )
         coordinator.start()
         url = coordinator.get_url()
         assert url is not None
-        shipped = Shipped(server, url, coordinator.token, coordinator.run_id, group)
+        shipped = Shipped(server, url, coordinator.token, coordinator.run_id, group, shipped_placement)
+        self._function = placement.function
         description = f"{size} partition servers: {type(self.partition_server).__qualname__}"
         self.coordinator = coordinator
         self._job = Job(self.sc, group, description, lambda: self._act(shipped), self._job_ended)

@@ -15,6 +15,7 @@ from .net.control import router
 from .net.endpoints import tcp_endpoint
 from .net.loop import Loop
 from .options import ClusterOptions
+from .placement import complaint
 from .wire.codec import RUN_ID_BYTES
 from .wire.codes import Code
 from .wire.messages import RANKS_MAX, Goodbye
@@ -40,6 +41,7 @@ class Coordinator:
         host: the address that executors and clients are told.
         options: address to bind, ports, heartbeats.
         idempotent: methods that clients may repeat.
+        partitioner: where keys live, for clients (``keys.describe``).
 
     Attributes:
         hosts: partition -> (host, port) of everybody registered now. Live: it changes while the cluster does.
@@ -58,6 +60,7 @@ class Coordinator:
         host: str = "127.0.0.1",
         options: ClusterOptions | None = None,
         idempotent: list[str] | None = None,
+        partitioner: dict[str, Any] | None = None,
     ) -> None:
         self.await_partitions = await_partitions
         self.verbose = verbose
@@ -72,7 +75,10 @@ class Coordinator:
         self.init_failures: list[Goodbye] = []
         self._host = host
         self._options = options or ClusterOptions()
-        self._idempotent = list(idempotent or ())
+        self._meta: dict[str, Any] = {"idempotent": list(idempotent or ())}
+        if partitioner is not None:
+            self._meta["partitioner"] = partitioner
+        self._complained = False  # about keys that are not where they belong
         self._changed = threading.Condition()
         self._port: int | None = None
         self._loop: Loop | None = None
@@ -91,9 +97,8 @@ class Coordinator:
         options = self._options
         size = self.await_partitions or RANKS_MAX
         context, bound, port = router(options.bind_host or self._host, options.ports, self.await_partitions or 64)
-        meta = {"idempotent": self._idempotent}
         times = (options.heartbeat_interval, options.lease)
-        self._membership = Membership(size, self.token, *times, meta, self.admin_token)
+        self._membership = Membership(size, self.token, *times, self._meta, self.admin_token)
         name = "spark-partition-server-coordinator"
         self._loop = Loop(name, context, bound, self._membership, self.run_id, self._perform, self.notify)
         self._port = port
@@ -212,6 +217,10 @@ class Coordinator:
         self._log("joined partition=%d at=%s attempt=%d", member.rank, where, member.attempt)
         if previous is not None and previous.incarnation != member.incarnation:
             log.warning("replaced partition=%d: its server was lost, attempt %d serves", member.rank, member.attempt)
+        misplaced = complaint(member.rank, joined.meta, self._meta.get("partitioner"))
+        if misplaced is not None and not self._complained:
+            self._complained = True  # the others would say the same
+            log.warning("misplaced keys: %s", misplaced)
         if self.register_callback is not None:
             self.register_callback(
                 {

@@ -30,6 +30,7 @@ from .net.control import dealer
 from .net.endpoints import address_towards, parse
 from .net.loop import Loop
 from .options import ServerOptions
+from .placement import Placement, Sample
 from .spark.task import Identity, identity
 from .wire.codec import RUN_ID_BYTES, VERSION
 from .wire.codes import Code
@@ -70,6 +71,7 @@ class PartitionServer:
         self.coordinator_url: str | None = None
         self.run_id: bytes | None = None
         self.job_group: str | None = None
+        self._placement: Placement | None = None
 
     # -------------------------------------------------------------------------------------- on the driver
 
@@ -87,6 +89,10 @@ class PartitionServer:
             raise ValueError(f"a run id has {RUN_ID_BYTES} octets, not {len(run_id)}")
         self.run_id = run_id
         self.job_group = job_group
+
+    def set_placement(self, placement: Placement) -> None:
+        """Where the keys of the data should live. The cluster calls this before it ships the server."""
+        self._placement = placement
 
     # ------------------------------------------------------------------------------------ on the executor
 
@@ -107,9 +113,10 @@ class PartitionServer:
                 "Call sc.setCheckpointDir() before the cluster starts to keep large results"
             )
         self.partition_ind = ind
-        self.itr = itr
+        sample = self._placement.sample(ind) if self._placement is not None else None
+        self.itr = sample.watch(itr) if sample is not None else itr
         self.host = self._advertised_host()
-        self._life = _Life(self, who)
+        self._life = _Life(self, who, sample)
         try:
             self._serve()
             return _iterator(self._build_result())
@@ -201,8 +208,9 @@ class _Life:
         failure: why the server had to end, when it was not asked to.
     """
 
-    def __init__(self, server: PartitionServer, who: Identity) -> None:
+    def __init__(self, server: PartitionServer, who: Identity, sample: Sample | None) -> None:
         self.server = server
+        self.sample = sample
         self.who = who
         # taken before init_partition runs, which may use these names on the server for things of its own
         assert server.token is not None
@@ -261,8 +269,9 @@ class _Life:
         if self._loop is not None:
             return
         who, port = self.who, self.server.port or 0
+        meta = self.sample.report() if self.sample is not None else {}
         hello = Hello(
-            who.rank, who.incarnation, who.attempt, self.host, port, endpoint, self.token, VERSION, VERSION
+            who.rank, who.incarnation, who.attempt, self.host, port, endpoint, self.token, VERSION, VERSION, meta
         )
         self._session = Session(hello, self.options.leave_timeout)
         context, connected = dealer(self.coordinator_url)

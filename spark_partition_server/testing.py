@@ -7,6 +7,7 @@ Each server runs in a thread of this process, on a pickled copy, as an executor 
 from __future__ import annotations
 
 import itertools
+import os
 import pickle
 import threading
 from collections.abc import Iterable, Sequence
@@ -18,8 +19,10 @@ from . import connection_file
 from .client import Client
 from .coordinator import Coordinator
 from .errors import NotStarted, PartitionInitError, StartTimeout
+from .keys import Function
 from .options import ClientOptions, ClusterOptions
 from .partition_server import PartitionServer, check_server
+from .placement import placement_of
 from .query_server import idempotent_methods
 from .spark.task import Identity
 
@@ -35,6 +38,7 @@ def local_cluster(
     *,
     options: ClusterOptions | None = None,
     start_timeout: float = 30.0,
+    partitioner: Function | None = None,
 ) -> LocalCluster:
     """A context manager that serves each of ``partitions``::
 
@@ -46,8 +50,9 @@ def local_cluster(
         partitions: the elements of each partition.
         options: heartbeats, addresses.
         start_timeout: seconds until all must serve.
+        partitioner: key -> int, as ``Cluster`` takes it; the elements must be where it says.
     """
-    return LocalCluster(server, partitions, options, start_timeout)
+    return LocalCluster(server, partitions, options, start_timeout, partitioner)
 
 
 class LocalCluster:
@@ -65,6 +70,7 @@ class LocalCluster:
         partitions: Sequence[Iterable[Any]],
         options: ClusterOptions | None,
         start_timeout: float,
+        partitioner: Function | None = None,
     ) -> None:
         check_server(server)
         self.coordinator: Coordinator | None = None
@@ -75,6 +81,7 @@ class LocalCluster:
         self._partitions = list(partitions)
         self._options = options or ClusterOptions()
         self._start_timeout = start_timeout
+        self._placement = placement_of(partitioner, os.environ.get("PYTHONHASHSEED"), len(self._partitions))
         self._incarnations = itertools.count(1)
         self._threads: list[threading.Thread] = []
         self._clients: list[Client] = []
@@ -82,7 +89,9 @@ class LocalCluster:
 
     def __enter__(self) -> LocalCluster:
         size = len(self._partitions)
-        coordinator = Coordinator(size, False, options=self._options, idempotent=idempotent_methods(self._server))
+        idempotent = idempotent_methods(self._server)
+        told = self._placement.told
+        coordinator = Coordinator(size, False, options=self._options, idempotent=idempotent, partitioner=told)
         coordinator.start()
         self.coordinator = coordinator
         url = coordinator.get_url()
@@ -112,6 +121,7 @@ class LocalCluster:
         server.set_coordinator_url(coordinator.get_url() or "")
         server.set_token(coordinator.token)
         server.set_run(coordinator.run_id, None)
+        server.set_placement(self._placement)
         who = Identity(rank, attempt, next(self._incarnations))
         thread = threading.Thread(target=self._serve, args=(server, who), name=f"local-cluster-{rank}", daemon=True)
         self._threads.append(thread)
@@ -121,7 +131,8 @@ class LocalCluster:
         """A client; closed with the cluster."""
         coordinator = self._running()
         given = ClientOptions() if timeout is None else ClientOptions(timeout=timeout)
-        client = Client(coordinator.get_url() or "", coordinator.run_id, given)
+        function = self._placement.function
+        client = Client(coordinator.get_url() or "", coordinator.run_id, given, partitioner=function)
         self._clients.append(client)
         return client
 

@@ -6,6 +6,8 @@ call that may have happened is tried again only if its method is declared idempo
 
 from __future__ import annotations
 
+from typing import Any
+
 from ..wire import codec
 from ..wire.codes import CODES, Code
 from ..wire.messages import Member, View
@@ -25,15 +27,17 @@ class Calls:
         size: partitions of the cluster.
         members: by rank.
         idempotent: methods that may run twice.
+        partitioner: where keys live, as the view tells it; None: it does not.
     """
 
-    __slots__ = ("idempotent", "members", "size", "view_number")
+    __slots__ = ("idempotent", "members", "partitioner", "size", "view_number")
 
     def __init__(self) -> None:
         self.view_number = 0
         self.size = 0
         self.members: dict[int, Member] = {}
         self.idempotent: frozenset[str] = frozenset()
+        self.partitioner: Any = None
 
     def adopt(self, view: View) -> bool:
         """Takes a view over, unless a later one is known. Returns whether it did.
@@ -50,6 +54,8 @@ class Calls:
         # an unchanged member stays the same object: connections are compared by identity on the hot path
         old = self.members
         self.members = {new.rank: old[new.rank] if old.get(new.rank) == new else new for new in members}
+        if self.partitioner != view.meta.get("partitioner"):  # else the same object: clients keep what they made of it
+            self.partitioner = view.meta.get("partitioner")
         known = names if isinstance(names, list) else ()
         self.idempotent = frozenset(name for name in known if isinstance(name, str))
         return True

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from ..wire.codes import Code
 from ..wire.messages import Goodbye, Member, Message
@@ -35,10 +36,11 @@ class Send:
 
 @dataclass(frozen=True, slots=True)
 class Joined:
-    """A member serves its rank from now on; ``previous`` is who did before, if anybody."""
+    """A member serves its rank from now on; ``previous`` is who did before, if anybody; ``meta`` is of its HELLO."""
 
     member: Member
     previous: Member | None
+    meta: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

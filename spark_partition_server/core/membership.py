@@ -208,7 +208,7 @@ class Membership:
         self._highest[hello.rank] = hello.incarnation
         if previous != member:
             self.view_number += 1
-            effects.append(Joined(member, previous))
+            effects.append(Joined(member, previous, hello.meta))
         interval_ms, lease_ms = int(self._interval * 1000), int(self._lease * 1000)
         effects.append(Send(sender, Welcome(self.view_number, interval_ms, lease_ms)))
         return [*effects, Send(sender, shutdown)] if shutdown is not None else effects

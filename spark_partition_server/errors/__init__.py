@@ -26,6 +26,9 @@
     │   ├── CoordinatorLost           (also ConnectionError) the driver does not answer
     │   ├── ClusterClosed             the cluster has stopped; its servers are not started again
     │   └── NotStarted                the cluster was never started
+    ├── RoutingError                  a call by key was not made: nobody can tell its partition
+    │   ├── NoPartitioner             the data has no partitioner, or one that this client was not given
+    │   └── UnroutableKey             (also TypeError) the partitioner cannot place this key         .key
     └── AuthenticationError           the other side refused our credentials
 
 *Definite* means: it certainly did not happen and never will, so doing it again is safe.
@@ -66,6 +69,7 @@ from .cluster import (
     PortUnavailable,
     StartTimeout,
 )
+from .routing import NoPartitioner, RoutingError, UnroutableKey
 
 __all__ = [
     "AuthenticationError",
@@ -84,6 +88,7 @@ __all__ = [
     "MessageTooLarge",
     "MethodNotFound",
     "MissingDependency",
+    "NoPartitioner",
     "NotSerializable",
     "NotStarted",
     "Overloaded",
@@ -91,8 +96,10 @@ __all__ = [
     "PortUnavailable",
     "ProtocolError",
     "RemoteProtocolError",
+    "RoutingError",
     "SparkPartitionServerError",
     "StartTimeout",
     "Unavailable",
+    "UnroutableKey",
     "VersionMismatch",
 ]

@@ -11,6 +11,8 @@ from ..errors import NotSerializable
 
 __all__ = ["Shipped", "pickled"]
 
+ADVICE = "Keep only plain data before the server runs, and make everything live in init_partition."
+
 
 @dataclass(frozen=True)
 class Shipped:
@@ -22,6 +24,7 @@ class Shipped:
         server: the pickled ``PartitionServer``.
         coordinator_url, token, run_id: told to the server before it is called.
         job_group: the only job group it serves under.
+        placement: where the keys of the data are, a pickled ``Placement``.
     """
 
     server: bytes
@@ -29,6 +32,7 @@ class Shipped:
     token: bytes
     run_id: bytes
     job_group: str
+    placement: bytes
 
     def __call__(self, ind: int, itr: Iterable[Any]) -> Iterator[Any]:
         """In the executor's Python."""
@@ -36,6 +40,7 @@ class Shipped:
         server.set_coordinator_url(self.coordinator_url)
         server.set_token(self.token)
         server.set_run(self.run_id, self.job_group)
+        server.set_placement(pickle.loads(self.placement))
         served: Iterator[Any] = server(ind, itr)
         return served
 
@@ -43,8 +48,8 @@ class Shipped:
         return f"<a partition server of {len(self.server)} octets>"  # Spark may log it: no token
 
 
-def pickled(server: Any) -> bytes:
-    """A server as octets, by the pickler that Spark uses: classes of scripts and notebooks travel by value.
+def pickled(server: Any, advice: str = ADVICE) -> bytes:
+    """A server, or what belongs to it, as octets, by the pickler that Spark uses: classes of notebooks go by value.
 
     Raises:
         NotSerializable: it cannot be pickled; the text names the attribute, where one is to blame.
@@ -64,5 +69,5 @@ def pickled(server: Any) -> bytes:
                 break
         raise NotSerializable(
             f"{type(server).__qualname__} cannot be shipped to the executors because {culprit} cannot be pickled: "
-            f"{error}. Keep only plain data before the server runs, and make everything live in init_partition."
+            f"{error}. {advice}"
         ) from error

@@ -22,6 +22,7 @@ PUBLIC = [
     "Partition", "PartitionInitError", "PartitionServer", "PortUnavailable", "ProtocolError", "QueryServer",
     "RemoteProtocolError", "ServerOptions", "ServerThread", "SparkPartitionServerError", "StartTimeout", "Unavailable",
     "VersionMismatch", "__version__", "connect", "get_host", "get_open_port", "method", "JobFailed",
+    "NoPartitioner", "RoutingError", "UnroutableKey", "stable_hash",
 ]  # fmt: skip
 
 
@@ -86,6 +87,8 @@ EXAMPLES: list[Exception] = [
     errors.JobFailed("killed"),
     errors.CoordinatorLost("silent"),
     errors.AuthenticationError("no"),
+    errors.NoPartitioner("none"),
+    errors.UnroutableKey("it has no place", ["a", 1]),
 ]
 
 
