@@ -14,14 +14,13 @@ from . import connection_file
 from .at_exit import stop_at_exit
 from .client import Client
 from .coordinator import Coordinator
+from .core.failures import init_failure
 from .errors import (
     ClusterClosed,
     ClusterError,
     CoordinatorLost,
     InvalidCluster,
     NotStarted,
-    PartitionInitError,
-    PortUnavailable,
     StartTimeout,
 )
 from .keys import Function
@@ -38,7 +37,6 @@ from .spark.partitioner import hash_seed, partitioner_of
 from .spark.results import keep, run_keeping, run_only
 from .spark.shipping import Shipped, pickled
 from .spark.slots import JOB_GROUP_PREFIX, await_no_tasks, await_slots, tasks_of, why_missing
-from .wire.codes import Code
 
 __all__ = ["Cluster"]
 
@@ -323,15 +321,8 @@ class Cluster:
         assert job is not None
         if self._interrupted.is_set():
             return ClusterClosed("stop() was called while the cluster was starting")
-        for failed in coordinator.init_failures:
-            failures = sum(1 for other in coordinator.init_failures if other.rank == failed.rank)
-            if failures < self.options.init_attempts and not job.done:
-                continue
-            if failed.code == Code.PORT_UNAVAILABLE:
-                ports = self.partition_server._ports() or (0, 0)
-                return PortUnavailable(failed.host, ports, failed.text)
-            return PartitionInitError(failed.rank, failed.attempt, failed.host, failed.text, failed.detail)
-        return self._failure()
+        attempts = 1 if job.done else self.options.init_attempts
+        return init_failure(coordinator.init_failures, attempts, self.partition_server._ports()) or self._failure()
 
     # ------------------------------------------------------------------------------------------- stopping
 

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
+
 from ..errors import (
     AuthenticationError,
     CallError,
     CallTimeout,
     ClusterClosed,
+    ClusterError,
     HandlerError,
     InvalidArguments,
     JobFailed,
     MessageTooLarge,
     MethodNotFound,
     Overloaded,
+    PartitionInitError,
+    PortUnavailable,
     RemoteProtocolError,
     SparkPartitionServerError,
     Unavailable,
@@ -20,9 +26,9 @@ from ..errors import (
 )
 from ..wire import codec
 from ..wire.codes import CODES, Code
-from ..wire.messages import Error, Refuse
+from ..wire.messages import Error, Goodbye, Refuse
 
-__all__ = ["call_error", "refusal"]
+__all__ = ["call_error", "init_failure", "refusal"]
 
 _CLASSES: dict[Code, type[CallError]] = {
     Code.TIMEOUT: CallTimeout,
@@ -70,3 +76,21 @@ def refusal(refuse: Refuse, endpoint: str) -> SparkPartitionServerError:
     if code is Code.BAD_TOKEN:
         return AuthenticationError(f"{endpoint} refused our credentials: {refuse.text}")
     return RemoteProtocolError(f"{endpoint} refused a message ({code.name}): {refuse.text}", code)
+
+
+def init_failure(failures: Sequence[Goodbye], attempts: int, ports: tuple[int, int] | None) -> ClusterError | None:
+    """The error of the first partition that failed to start as often as ``attempts``; None: none has yet.
+
+    Args:
+        failures: what its servers said, in order.
+        attempts: how often a partition may fail.
+        ports: that the servers were to bind; None: any.
+    """
+    times = Counter(failed.rank for failed in failures)
+    for failed in failures:
+        if times[failed.rank] < attempts:
+            continue
+        if failed.code == Code.PORT_UNAVAILABLE:
+            return PortUnavailable(failed.host, ports or (0, 0), failed.text)
+        return PartitionInitError(failed.rank, failed.attempt, failed.host, failed.text, failed.detail)
+    return None

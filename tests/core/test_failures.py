@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from spark_partition_server import errors
-from spark_partition_server.core.failures import call_error, refusal
+from spark_partition_server.core.failures import call_error, init_failure, refusal
 from spark_partition_server.wire.codes import CODES, Code
-from spark_partition_server.wire.messages import Error, Refuse
+from spark_partition_server.wire.messages import Error, Goodbye, Refuse
 
 ENDPOINT = "tcp://10.0.0.5:4000"
 
@@ -92,3 +92,26 @@ def test_a_refusal_keeps_its_code():
     """A caller that looks at the code, not at the text, sees why."""
     assert refusal(Refuse(Code.MALFORMED, ""), ENDPOINT).code is Code.MALFORMED
     assert refusal(Refuse(4711, ""), ENDPOINT).code is Code.UNEXPECTED
+
+
+def goodbye(rank, code=Code.INIT_FAILED, attempt=0):
+    return Goodbye(rank, 7, attempt, b"", code, "why", "Traceback", "10.0.0.5")
+
+
+def test_a_partition_may_fail_to_start_once_and_not_for_ever():
+    """The error is of the one that failed too often, not of those that Spark is starting again."""
+    assert init_failure([], 1, None) is None
+    assert init_failure([goodbye(0), goodbye(1)], 2, None) is None
+    found = init_failure([goodbye(0), goodbye(1), goodbye(1, attempt=1)], 2, None)
+    assert isinstance(found, errors.PartitionInitError)
+    assert (found.rank, found.attempt, found.host, found.text) == (1, 0, "10.0.0.5", "why")
+    assert found.remote_traceback == "Traceback"
+    assert init_failure([goodbye(0)], 1, None).rank == 0
+
+
+@pytest.mark.parametrize(("ports", "shown"), [((7200, 7299), (7200, 7299)), (None, (0, 0))])
+def test_a_server_without_a_port_is_an_error_of_the_ports(ports, shown):
+    """What has to be changed is the range, not init_partition."""
+    found = init_failure([goodbye(3, Code.PORT_UNAVAILABLE)], 1, ports)
+    assert isinstance(found, errors.PortUnavailable)
+    assert (found.host, found.ports, found.reason) == ("10.0.0.5", shown, "why")
