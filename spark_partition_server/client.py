@@ -13,12 +13,12 @@ from typing import Any
 
 from . import connection_file
 from .calling.answers import Answers
-from .calling.keyed import KeyedCalls
 from .calling.lanes import Lanes
 from .calling.requests import rank_of
 from .calling.routes import Failure, Routes
 from .calling.tries import Begun, Tries
 from .errors import CallError, CallOutcomeUnknown, Overloaded, Unavailable
+from .keyed import KeyedCalls
 from .keys import Function, Keys
 from .net.clock import monotonic
 from .options import ClientOptions

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from ..keys import Keys
-from ..net.clock import monotonic
-from .routes import Routes
+from .calling.routes import Routes
+from .keys import Keys
+from .net.clock import monotonic
 
 __all__ = ["KeyedCalls"]
 
