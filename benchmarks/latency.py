@@ -37,7 +37,8 @@ from measuring import Child, Regime, Variant, add_arguments, key_of, measure_reg
 from spark_partition_server import Coordinator, QueryServer, connect, method
 from spark_partition_server.connection_file import Connection, remove, write
 from spark_partition_server.net.clock import monotonic
-from spark_partition_server.query_server import _Answering, _handlers
+from spark_partition_server.net.connection import Caller
+from spark_partition_server.query_server import answering_of
 from spark_partition_server.spark.task import Identity
 from spark_partition_server.wire import codec
 from spark_partition_server.wire.messages import Kind
@@ -66,13 +67,14 @@ class RouterLookup(Lookup):
 
     def _launch_server(self) -> None:
         self.init_partition(self.itr)
-        answering = _Answering(self, _handlers(self))
+        answering, caller = answering_of(self), Caller()
         router = zmq.Context().socket(zmq.ROUTER)
         self.port = router.bind_to_random_port("tcp://127.0.0.1")
         self._register()
         while True:  # ended by a signal
             sender, *frames = router.recv_multipart()
-            answer = answering.answer(frames, monotonic())
+            answer = answering.answer(frames, monotonic(), caller)
+            answering.work()
             if answer is not None:
                 router.send_multipart([sender, *answer])
 

@@ -29,7 +29,7 @@ from .options import ClientOptions, ClusterOptions
 from .partition_server import PartitionServer, check_server
 from .placement import placement_of
 from .progress import Progress
-from .query_server import idempotent_methods
+from .query_server import told_to_clients
 from .spark import job as spark_job
 from .spark.address import driver_host
 from .spark.job import Job
@@ -247,7 +247,7 @@ class Cluster:
             self.verbose,
             host=driver_host(self.sc, self.options.advertise_host),
             options=self.options,
-            idempotent=idempotent_methods(self.partition_server),
+            **told_to_clients(self.partition_server),
             partitioner=placement.told,
         )
         coordinator.start()

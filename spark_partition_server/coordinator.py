@@ -42,6 +42,7 @@ class Coordinator:
         options: address to bind, ports, heartbeats.
         idempotent: methods that clients may repeat.
         partitioner: where keys live, for clients (``keys.describe``).
+        message_bytes_max: the largest request that the servers take, for clients.
 
     Attributes:
         hosts: partition -> (host, port) of everybody registered now. Live: it changes while the cluster does.
@@ -61,6 +62,7 @@ class Coordinator:
         options: ClusterOptions | None = None,
         idempotent: list[str] | None = None,
         partitioner: dict[str, Any] | None = None,
+        message_bytes_max: int | None = None,
     ) -> None:
         self.await_partitions = await_partitions
         self.verbose = verbose
@@ -78,6 +80,8 @@ class Coordinator:
         self._meta: dict[str, Any] = {"idempotent": list(idempotent or ())}
         if partitioner is not None:
             self._meta["partitioner"] = partitioner
+        if message_bytes_max is not None:
+            self._meta["message_bytes_max"] = message_bytes_max
         self._complained = False  # about keys that are not where they belong
         self._changed = threading.Condition()
         self._port: int | None = None

@@ -37,6 +37,9 @@ class ServerOptions:
         handshake_timeout: seconds a new connection has to finish the ZMTP handshake.
         write_timeout: seconds a client may leave a finished reply untouched before it is cut off.
         leave_timeout: seconds without a word from the driver after which a server ends by itself.
+        calls_max: calls that wait or are under way at one time; one more is refused as ``Overloaded``.
+        calls_bytes_max: octets of the arguments of all of them.
+        connection_calls_max: calls of one connection that wait or run; until half of them are over, no more are read.
     """
 
     bind_host: str | None = None
@@ -47,11 +50,17 @@ class ServerOptions:
     handshake_timeout: float = 2.0
     write_timeout: float = 30.0
     leave_timeout: float = 60.0
+    calls_max: int = 1024
+    calls_bytes_max: int = 512 * 1024 * 1024
+    connection_calls_max: int = 256
 
     def __post_init__(self) -> None:
         _check(
             self,
-            ("message_bytes_max", "connections_max", "handshake_timeout", "write_timeout", "leave_timeout"),
+            (
+                *("message_bytes_max", "connections_max", "handshake_timeout", "write_timeout", "leave_timeout"),
+                *("calls_max", "calls_bytes_max", "connection_calls_max"),
+            ),
         )
 
 

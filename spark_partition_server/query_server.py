@@ -1,32 +1,20 @@
-"""``QueryServer``: the methods of a class, answered over the direct lane.
-
-The hot path of the server: frames -> ``read_request`` -> ``Dispatch.admit`` -> the method -> ``encode_value`` ->
-frames, in the listener's thread and without a hop.
-"""
+"""``QueryServer``: the methods of a class, answered over the direct lane."""
 
 from __future__ import annotations
 
 import inspect
-import logging
-import traceback
-from collections.abc import Callable, Iterable, Sequence
+import os
+from collections.abc import Callable, Iterable
 from typing import Any, TypeVar, overload
 
-from .core.dispatch import Dispatch, Handler, handler_error, shorten
-from .errors import RemoteProtocolError
+from .core.dispatch import Dispatch, Handler
 from .net.clock import monotonic
 from .net.endpoints import bind_tcp, tcp_endpoint
 from .net.listener import Listener
 from .partition_server import PartitionServer
-from .wire import codec
-from .wire.codes import Code
-from .wire.messages import TEXT_CHARS_MAX, Error, Frame, Kind, Message, Refuse
-from .wire.payload import ValueEncoder, decode_value, size_of
-from .wire.zmtp import Frames
+from .serving.answering import Answering
 
-__all__ = ["QueryServer", "idempotent_methods", "method"]
-
-log = logging.getLogger("spark_partition_server.server")
+__all__ = ["QueryServer", "idempotent_methods", "method", "told_to_clients"]
 
 MARK = "__partition_server_method__"
 # what PartitionServer sets on an instance, which would hide a method of that name
@@ -96,7 +84,7 @@ class QueryServer(PartitionServer):
             self.port = port = listening.getsockname()[1]
             self.init_partition(self.itr)
             self.host, self.port = self._life.host, port  # names that init_partition may have used
-            self._answering = _Answering(self, _handlers(self))
+            self._answering = answering_of(self)
             self._listener = Listener(
                 [listening],
                 self._answering.answer,
@@ -104,12 +92,18 @@ class QueryServer(PartitionServer):
                 options.connections_max,
                 options.handshake_timeout,
                 options.write_timeout,
+                gone=self._answering.gone,
+                work=self._answering.work,
+                busy=self._answering.busy,
             )
             self._register()
         except BaseException:
             listening.close()
             raise
-        self._listener.serve()
+        try:
+            self._listener.serve()
+        finally:
+            self._answering.close()
 
     def _endpoint(self) -> str:
         assert self.port is not None
@@ -119,6 +113,41 @@ class QueryServer(PartitionServer):
         """Answers no more requests; replies that wait to be sent get ``grace`` seconds."""
         self._answering.dispatch.leaving = True
         self._listener.stop(grace)
+
+
+def answering_of(server: QueryServer) -> Answering:
+    """What answers in the name of a server that has been called by Spark."""
+    life = server._life
+    began = monotonic()
+
+    def status() -> dict[str, Any]:
+        return {
+            "partition": life.who.rank,
+            "incarnation": life.who.incarnation,
+            "attempt": life.who.attempt,
+            "pid": os.getpid(),
+            "host": life.host,
+            "uptime_s": monotonic() - began,
+            "connections": server._listener.connections,
+            "rss_bytes": _resident(),
+        }
+
+    dispatch = Dispatch(life.who.rank, life.who.incarnation, _handlers(server))
+    return Answering(dispatch, life.run_id, life.options, status)
+
+
+def _resident() -> int:
+    """Octets of memory in use; 0 where the system does not say."""
+    try:
+        with open("/proc/self/statm", "rb") as file:
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        return 0
+
+
+def told_to_clients(server: PartitionServer) -> dict[str, Any]:
+    """What a coordinator tells clients about the servers it expects: arguments of ``Coordinator``."""
+    return {"idempotent": idempotent_methods(server), "message_bytes_max": server.options.message_bytes_max}
 
 
 def idempotent_methods(server: PartitionServer) -> list[str]:
@@ -141,92 +170,3 @@ def _marks_of(kind: type) -> dict[str, dict[str, bool]]:
 
 def _handlers(server: QueryServer) -> dict[str, Handler]:
     return {name: getattr(server, name) for name in _marks(server)}
-
-
-class _Answering:
-    """Turns the frames of a request into the frames of its answer."""
-
-    def __init__(self, server: QueryServer, handlers: dict[str, Handler]) -> None:
-        life = server._life
-        self.dispatch = Dispatch(life.who.rank, life.who.incarnation, handlers)
-        self._bytes_max = life.options.message_bytes_max
-        self._run_id = life.run_id
-        self._request = codec.preamble(Kind.REQUEST, life.run_id)
-        self._reply = codec.preamble(Kind.REPLY, life.run_id)
-        self._values = ValueEncoder()
-        self._pack_fields = codec.field_packer()
-
-    def answer(self, frames: Frames, received: float) -> Sequence[Frame] | None:
-        """The answer to one message; None: silence. Raises nothing: a message must not end the server."""
-        try:
-            return self._answer(frames, received)
-        except Exception:
-            log.exception("a message could not be answered: a bug of this library")
-            return self._encode(Refuse(Code.UNEXPECTED, "the server failed to answer; its log says why"))
-
-    def _answer(self, frames: Frames, received: float) -> Sequence[Frame] | None:
-        try:
-            fields = codec.read_request(frames, self._request, self._run_id)
-        except RemoteProtocolError as error:
-            return self._refuse(error, frames[0])
-        call_id = fields[0]
-        handler = self.dispatch.admit(fields, received, monotonic())
-        if type(handler) is Error:
-            return self._encode(handler)
-        assert callable(handler)
-        try:
-            value = decode_value(frames[2:])
-            args, kwargs = value
-            if type(args) is not list or type(kwargs) is not dict:
-                raise RemoteProtocolError("the value of a request is [args, kwargs]", Code.INVALID_ARGUMENT)
-        except (RemoteProtocolError, ImportError, TypeError, ValueError) as error:
-            return self._encode(_invalid(call_id, f"the arguments cannot be decoded: {error}"))
-        try:
-            result = handler(*args, **kwargs)
-        except KeyboardInterrupt:
-            raise  # somebody wants this process to end
-        except BaseException as error:  # noqa: BLE001 - whatever else it raises is data for the caller
-            return self._encode(_failed(call_id, handler, args, kwargs, error))
-        try:
-            payload = self._values.encode(result)
-        except TypeError as error:
-            return self._encode(handler_error(call_id, "TypeError", f"its result cannot be sent: {error}", ""))
-        if size_of(payload) > self._bytes_max:
-            text = f"the reply takes {size_of(payload)} octets, the limit is {self._bytes_max} (message_bytes_max)"
-            return self._encode(Error(call_id, Code.REPLY_TOO_LARGE, text))
-        return codec.reply_frames(self._reply, call_id, payload, self._pack_fields)
-
-    def _refuse(self, error: RemoteProtocolError, preamble: Frame) -> list[Frame] | None:
-        """A stranger gets silence; whoever speaks the protocol gets the reason, under the run id it came with."""
-        code = Code.of(error.code)
-        log.debug("refused code=%s error=%s", code.name, error)
-        if code is Code.MALFORMED:
-            return None
-        return codec.encode(Refuse(code, str(error)), codec.run_id_of(preamble, self._run_id))
-
-    def _encode(self, message: Message) -> list[Frame]:
-        return codec.encode(message, self._run_id)
-
-
-def _failed(call_id: int, handler: Handler, args: Any, kwargs: Any, error: BaseException) -> Error:
-    """What a raised exception becomes: arguments that do not fit are the caller's fault and definite."""
-    inner = error.__traceback__.tb_next if error.__traceback__ else None
-    if isinstance(error, TypeError) and inner is None:  # raised by the call itself, not inside the method
-        try:
-            inspect.signature(handler).bind(*args, **kwargs)
-        except TypeError as mismatch:
-            return _invalid(call_id, f"the arguments do not fit: {mismatch}")
-        except ValueError:
-            pass  # no signature to be had
-    if inner is not None:
-        error = error.with_traceback(inner)  # the server's own frame says nothing
-    text = "".join(traceback.format_exception(error))
-    try:
-        message = str(error)
-    except Exception:  # noqa: BLE001 - an exception that cannot be printed is one all the same
-        message = "its text cannot be printed"
-    return handler_error(call_id, type(error).__name__, message, text)
-
-
-def _invalid(call_id: int, text: str) -> Error:
-    return Error(call_id, Code.INVALID_ARGUMENT, shorten(text, TEXT_CHARS_MAX))

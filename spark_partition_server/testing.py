@@ -23,7 +23,7 @@ from .keys import Function
 from .options import ClientOptions, ClusterOptions
 from .partition_server import PartitionServer, check_server
 from .placement import placement_of
-from .query_server import idempotent_methods
+from .query_server import told_to_clients
 from .spark.task import Identity
 
 __all__ = ["LocalCluster", "local_cluster"]
@@ -89,9 +89,8 @@ class LocalCluster:
 
     def __enter__(self) -> LocalCluster:
         size = len(self._partitions)
-        idempotent = idempotent_methods(self._server)
-        told = self._placement.told
-        coordinator = Coordinator(size, False, options=self._options, idempotent=idempotent, partitioner=told)
+        told = told_to_clients(self._server)
+        coordinator = Coordinator(size, False, options=self._options, partitioner=self._placement.told, **told)
         coordinator.start()
         self.coordinator = coordinator
         url = coordinator.get_url()

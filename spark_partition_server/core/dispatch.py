@@ -12,9 +12,10 @@ from ..wire.codec import Fields
 from ..wire.codes import Code
 from ..wire.messages import DETAIL_CHARS_MAX, METHOD_CHARS_MAX, TEXT_CHARS_MAX, Error
 
-__all__ = ["Dispatch", "Handler", "handler_error", "shorten"]
+__all__ = ["RESERVED_PREFIX", "Dispatch", "Handler", "expired", "handler_error", "shorten"]
 
 Handler = Callable[..., Any]
+RESERVED_PREFIX = "sps."  # of the names of methods that every server has
 
 
 class Dispatch:
@@ -23,32 +24,52 @@ class Dispatch:
     Args:
         rank: the partition served.
         incarnation: this life of its server.
-        handlers: the methods by name.
+        handlers: the methods that return one value, by name.
+        streams: those that yield items.
     """
 
-    __slots__ = ("handlers", "incarnation", "leaving", "rank")
+    __slots__ = ("handlers", "incarnation", "leaving", "rank", "streams")
 
-    def __init__(self, rank: int, incarnation: int, handlers: Mapping[str, Handler]) -> None:
+    def __init__(
+        self, rank: int, incarnation: int, handlers: Mapping[str, Handler], streams: Mapping[str, Handler] | None = None
+    ) -> None:
         self.rank = rank
         self.incarnation = incarnation
         self.handlers = dict(handlers)
+        self.streams = dict(streams or {})
         self.leaving = False
 
-    def admit(self, fields: Fields, received: float, now: float) -> Handler | Error:
-        """The handler that is to run, or the ERROR to send. Every refusal here is definite: nothing has run."""
+    def admit(self, fields: Fields, received: float, now: float, stream: bool = False) -> Handler | Error:
+        """The handler that is to run, or the ERROR to send. Every refusal here is definite: nothing has run.
+
+        Args:
+            fields: of the message.
+            received: when it was read.
+            now: the time.
+            stream: whether it asks for items rather than for one value.
+        """
         call_id, method, remaining_ms, rank, incarnation = fields
         if rank != self.rank or incarnation != self.incarnation:
             return self._wrong_member(call_id, rank, incarnation)
         if self.leaving:
             return Error(call_id, Code.UNAVAILABLE, f"partition {self.rank} is shutting down")
-        handler = self.handlers.get(method)
+        handler = (self.streams if stream else self.handlers).get(method)
         if handler is None:
-            known = ", ".join(sorted(self.handlers)) or "none"
-            return Error(call_id, Code.UNIMPLEMENTED, shorten(f"no such method; there are: {known}", TEXT_CHARS_MAX))
+            return self._no_method(call_id, method)
         if (now - received) * 1000 > remaining_ms:
-            waited = (now - received) * 1000
-            return Error(call_id, Code.TIMEOUT, f"it waited {waited:.0f} ms, {remaining_ms} ms were allowed; not run")
+            return expired(call_id, received, now, remaining_ms)
         return handler
+
+    def _no_method(self, call_id: int, method: str) -> Error:
+        if method in self.streams:
+            text = f"{method} yields a stream of items: call it with stream()"
+            return Error(call_id, Code.INVALID_ARGUMENT, shorten(text, TEXT_CHARS_MAX))
+        if method in self.handlers:
+            text = f"{method} returns one value and no stream: call it with call()"
+            return Error(call_id, Code.INVALID_ARGUMENT, shorten(text, TEXT_CHARS_MAX))
+        names = [*self.handlers, *self.streams]
+        known = ", ".join(sorted(name for name in names if not name.startswith(RESERVED_PREFIX))) or "none"
+        return Error(call_id, Code.UNIMPLEMENTED, shorten(f"no such method; there are: {known}", TEXT_CHARS_MAX))
 
     def _wrong_member(self, call_id: int, rank: int, incarnation: int) -> Error:
         text = (
@@ -56,6 +77,12 @@ class Dispatch:
             f"not incarnation {incarnation} of partition {rank}"
         )
         return Error(call_id, Code.WRONG_MEMBER, text)
+
+
+def expired(call_id: int, received: float, now: float, remaining_ms: int) -> Error:
+    """The ERROR for a call that waited too long for its turn."""
+    waited = (now - received) * 1000
+    return Error(call_id, Code.TIMEOUT, f"it waited {waited:.0f} ms, {remaining_ms} ms were allowed; not run")
 
 
 def handler_error(call_id: int, name: str, message: str, traceback: str) -> Error:

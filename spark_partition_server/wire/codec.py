@@ -26,6 +26,8 @@ __all__ = [
     "RUN_ID_BYTES",
     "VERSION",
     "VIEW_BYTES_MAX",
+    "Fields",
+    "call_fields",
     "decode",
     "decode_fields",
     "describe",
@@ -198,15 +200,24 @@ def read_request(frames: Sequence[Frame], opening: bytes, run_id: bytes) -> Fiel
         kind = read_preamble(frames[0], run_id)
         if kind is not Kind.REQUEST:
             raise RemoteProtocolError(f"a server takes no {kind.name}", Code.UNEXPECTED)
+    return call_fields(frames)
+
+
+def call_fields(frames: Sequence[Frame], name: str = "REQUEST") -> Fields:
+    """The fields that REQUEST, BATCH and STREAM have in common, of a message whose preamble has been read.
+
+    Raises:
+        RemoteProtocolError: with MALFORMED.
+    """
     if len(frames) < 3:
-        raise RemoteProtocolError(f"{len(frames)} frames are too few for a request", Code.MALFORMED)
+        raise RemoteProtocolError(f"{len(frames)} frames are too few for a {name}", Code.MALFORMED)
     values = decode_fields(frames[1])
     if len(values) > 5:  # a later version may append
         del values[5:]
     try:
         call_id, method, remaining_ms, rank, incarnation = values
     except ValueError:
-        raise RemoteProtocolError(f"REQUEST has {len(values)} fields, 5 are required", Code.MALFORMED) from None
+        raise RemoteProtocolError(f"{name} has {len(values)} fields, 5 are required", Code.MALFORMED) from None
     if not (
         type(call_id) is type(remaining_ms) is type(rank) is type(incarnation) is int
         and type(method) is str
@@ -214,7 +225,7 @@ def read_request(frames: Sequence[Frame], opening: bytes, run_id: bytes) -> Fiel
         and 0 <= remaining_ms <= U32
         and 0 < len(method) <= METHOD_CHARS_MAX
     ):
-        raise RemoteProtocolError("a field of REQUEST has the wrong type or breaks its limit", Code.MALFORMED)
+        raise RemoteProtocolError(f"a field of {name} has the wrong type or breaks its limit", Code.MALFORMED)
     return call_id, method, remaining_ms, rank, incarnation
 
 

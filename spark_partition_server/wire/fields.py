@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 from .codes import Code
 
 __all__ = [
+    "BATCH_MAX",
     "DETAIL_CHARS_MAX",
     "ENDPOINT_CHARS_MAX",
     "FIELDS_BYTES_MAX",
@@ -45,6 +46,7 @@ TOKEN_BYTES_MAX = 64
 ROUTE_BYTES_MAX = 255  # the longest name ZeroMQ has for a connection
 TEXT_CHARS_MAX = 4096
 DETAIL_CHARS_MAX = 16 * 1024  # a traceback, cut in the middle by its sender
+BATCH_MAX = 1024  # runs of one BATCH: its answer comes when all of them are over
 U32 = (1 << 32) - 1
 U64 = (1 << 64) - 1
 

@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 
 from ..errors import LocalProtocolError
 from .fields import (
+    BATCH_MAX,
     DETAIL_CHARS_MAX,
     ENDPOINT_CHARS_MAX,
     FIELDS_BYTES_MAX,
@@ -37,6 +38,7 @@ from .fields import (
 )
 
 __all__ = [
+    "BATCH_MAX",
     "DETAIL_CHARS_MAX",
     "ENDPOINT_CHARS_MAX",
     "FIELDS_BYTES_MAX",
@@ -109,10 +111,10 @@ class Message:
     kind: ClassVar[Kind]
 
     def __post_init__(self) -> None:
-        for name, check in _CHECKS[type(self)]:
-            problem = check(getattr(self, name))
+        for known in fields(self):
+            problem = known.metadata["check"](getattr(self, known.name))
             if problem is not None:
-                raise LocalProtocolError(f"{type(self).__name__}.{name}: {problem}")
+                raise LocalProtocolError(f"{type(self).__name__}.{known.name}: {problem}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -345,10 +347,6 @@ KINDS: dict[Kind, type[Message]] = {
         *(Hello, Welcome, Heartbeat, View, Shutdown, Goodbye, Refuse, Lookup, Stop, Relay),
         *(Request, Reply, Error, Cancel, Batch, Results, Stream, Items, Credit, Part),
     )
-}
-# Looked up by every constructor: dataclasses.fields() would make the list anew for every heartbeat.
-_CHECKS: dict[type[Message], tuple[tuple[str, Check], ...]] = {
-    message: tuple((known.name, known.metadata["check"]) for known in fields(message)) for message in KINDS.values()
 }
 
 

@@ -142,3 +142,24 @@ def test_a_text_that_is_too_long_keeps_its_beginning_and_its_end(text, shortened
 def test_the_end_of_a_long_text_gets_twice_the_room_of_its_beginning():
     """[7.34.1]: the last lines of a traceback are the ones that are read."""
     assert shorten("b" * 500 + "e" * 500, 37) == "b" * 10 + " [...] " + "e" * 20
+
+
+# --------------------------------------------------------------------------------------------- streams
+
+
+def test_a_method_that_yields_items_is_asked_for_as_a_stream():
+    """[8.20] 3: the text says what to call instead, either way."""
+    rules = Dispatch(3, 7, {"get": get}, {"scan": test_a_server_without_methods_says_so})
+    assert rules.admit(request("scan"), 1.0, 1.0, stream=True) is test_a_server_without_methods_says_so
+    text = "scan yields a stream of items: call it with stream()"
+    assert rules.admit(request("scan"), 1.0, 1.0) == Error(5, Code.INVALID_ARGUMENT, text)
+    text = "get returns one value and no stream: call it with call()"
+    assert rules.admit(request("get"), 1.0, 1.0, stream=True) == Error(5, Code.INVALID_ARGUMENT, text)
+
+
+def test_reserved_methods_are_not_listed():
+    """[8.26]: they are the library's."""
+    rules = Dispatch(3, 7, {"get": get, "sps.status": get}, {"scan": get})
+    text = "no such method; there are: get, scan"
+    assert rules.admit(request("none"), 1.0, 1.0) == Error(5, Code.UNIMPLEMENTED, text)
+    assert rules.admit(request("sps.status"), 1.0, 1.0) is get

@@ -310,7 +310,7 @@ from spark_partition_server.net.listener import Listener
 bound = bind_tcp("127.0.0.1")
 server = os.fork()
 if server == 0:
-    Listener([bound], lambda frames, received: frames, 1000).serve()
+    Listener([bound], lambda frames, received, caller: frames, 1000).serve()
 lane = Lane(f"tcp://127.0.0.1:{bound.getsockname()[1]}", time.monotonic() + 20, 1000)
 child = os.fork()
 if child == 0:

@@ -62,7 +62,10 @@ def test_large_messages_pass_both_ways(size):
 
 def test_an_answer_function_may_be_silent():
     """None is no answer; the connection serves on."""
-    with serving(lambda frames, received: None if frames == [b"hush"] else frames) as served, served.raw() as client:
+    with (
+        serving(lambda frames, received, caller: None if frames == [b"hush"] else frames) as served,
+        served.raw() as client,
+    ):
         client.send(b"hush")
         assert client.ask(b"speak") == [b"speak"]
 
@@ -71,7 +74,7 @@ def test_an_answer_function_learns_when_the_message_was_read():
     """The time allowed for a request counts from there; time never runs backwards."""
     times: list[float] = []
 
-    def answer(frames, received):
+    def answer(frames, received, caller):
         times.append(received)
         return frames
 
@@ -85,7 +88,7 @@ def test_the_envelope_of_a_request_goes_back_before_the_answer():
     """REQ sockets put an empty frame in front; an empty frame alone is no request and ends nothing."""
     seen: list[list[bytes]] = []
 
-    def answer(frames, received):
+    def answer(frames, received, caller):
         seen.append([bytes(frame) for frame in frames])
         return [b"answer"]
 
@@ -115,11 +118,12 @@ def test_several_addresses_are_served_by_one_listener(tmp_path: Path):
     """A Unix socket for this host, IPv4 and IPv6 for the others."""
     tmp_path.chmod(0o700)
     path = tmp_path / "s"
+    listening = [bind_unix(path), bind_tcp(LOCAL), bind_tcp("::1")]
     with (
-        serving(echo, [bind_unix(path), bind_tcp(LOCAL), bind_tcp("::1")]) as served,
+        serving(echo, listening),
         Raw(path) as one,
-        Raw(served.listener._listening[1].getsockname()) as two,
-        socket.create_connection(served.listener._listening[2].getsockname()[:2]) as three,
+        Raw(listening[1].getsockname()) as two,
+        socket.create_connection(listening[2].getsockname()[:2]) as three,
     ):
         assert one.ask(b"unix") == [b"unix"]
         assert two.ask(b"tcp") == [b"tcp"]
@@ -203,7 +207,7 @@ def test_one_connection_more_than_the_most_is_closed_at_once():
 def test_stop_gives_waiting_answers_their_grace():
     """Sixteen megabytes are on their way when the stop comes from another thread: all of them arrive."""
     large = bytes(16 << 20)
-    with serving(lambda frames, received: [large]) as served, served.raw(buffer=1 << 16) as client:
+    with serving(lambda frames, received, caller: [large]) as served, served.raw(buffer=1 << 16) as client:
         client.send(b"x")
         wait_until(lambda: much_waits(served.listener))
         served.listener.stop(grace=LONG)
@@ -216,7 +220,7 @@ def test_stop_gives_waiting_answers_their_grace():
 def test_stop_does_not_wait_longer_than_the_grace_for_a_client_that_does_not_read(grace):
     """Its answer is cut off, and ``serve`` returns."""
     large = bytes(16 << 20)
-    with serving(lambda frames, received: [large]) as served, served.raw(buffer=1 << 16) as client:
+    with serving(lambda frames, received, caller: [large]) as served, served.raw(buffer=1 << 16) as client:
         client.send(b"x")
         wait_until(lambda: much_waits(served.listener))
         served.listener.stop(grace)
@@ -227,7 +231,7 @@ def test_stop_does_not_wait_longer_than_the_grace_for_a_client_that_does_not_rea
 def test_after_stop_nobody_is_accepted_and_the_port_is_free():
     """While old answers have their grace, too."""
     large = bytes(16 << 20)
-    with serving(lambda frames, received: [large]) as served, served.raw(buffer=1 << 16) as client:
+    with serving(lambda frames, received, caller: [large]) as served, served.raw(buffer=1 << 16) as client:
         client.send(b"x")
         wait_until(lambda: much_waits(served.listener))
         served.listener.stop(grace=LONG)
@@ -268,7 +272,7 @@ def test_stop_from_the_answer_function_lets_the_answer_out():
     """A method that ends its own server."""
     with serving() as served:
 
-        def answer(frames, received):
+        def answer(frames, received, caller):
             served.listener.stop(grace=LONG)
             return [b"bye"]
 

@@ -40,7 +40,7 @@ def test_a_client_that_does_not_read_is_not_read_from_and_others_are_served():
     """It pipelines ten thousand requests: what waits for it is bounded, and in the end it gets every answer."""
     answer, count, answered = bytes(16 * 1024), 4000, 0
 
-    def answering(frames, received):
+    def answering(frames, received, caller):
         nonlocal answered
         if frames != [b"other"]:
             answered += len(answer)
@@ -65,7 +65,10 @@ def test_a_client_that_does_not_read_is_not_read_from_and_others_are_served():
 def test_a_client_that_reads_in_small_pieces_gets_everything():
     """A window that opens a little at a time: the server writes in many parts."""
     large = patterned(3_000_000)
-    with serving(lambda frames, received: [b"head", large], [tight()]) as served, served.raw(buffer=4096) as client:
+    with (
+        serving(lambda frames, received, caller: [b"head", large], [tight()]) as served,
+        served.raw(buffer=4096) as client,
+    ):
         client.send(b"x")
         data = bytearray()
         while len(data) < len(large):
@@ -78,7 +81,7 @@ def test_a_client_that_leaves_an_answer_unread_is_cut_off():
     """After write_timeout seconds; its memory is given back, others are served on."""
     large = bytes(8 << 20)
     with (
-        serving(lambda frames, received: [large] if frames == [b"big"] else frames, write_timeout=0.2) as served,
+        serving(lambda frames, _, caller: [large] if frames == [b"big"] else frames, write_timeout=0.2) as served,
         served.raw(buffer=SMALL) as stuck,
         served.raw() as other,
     ):
@@ -93,7 +96,7 @@ def test_a_client_that_reads_slowly_is_not_cut_off():
     """It takes something within every write_timeout, and it keeps asking, so that the server is never done with it."""
     timeout, each, size = 0.4, 0.01, 20_000  # an answer takes 10 ms to make, and to read
 
-    def busy(frames, received):
+    def busy(frames, received, caller):
         until = time.monotonic() + each
         while time.monotonic() < until:
             pass
@@ -160,7 +163,7 @@ def test_clients_that_vanish_in_the_middle_of_an_answer_are_forgotten():
     """A reset while megabytes are on their way, twenty times."""
     large = bytes(4 << 20)
     with (
-        serving(lambda frames, received: [large] if frames == [b"big"] else frames) as served,
+        serving(lambda frames, received, caller: [large] if frames == [b"big"] else frames) as served,
         served.raw() as other,
     ):
         for _ in range(20):
@@ -175,7 +178,7 @@ def test_clients_that_vanish_in_the_middle_of_an_answer_are_forgotten():
 def test_clients_that_vanish_in_the_middle_of_a_request_are_forgotten():
     """Half a header, half a frame, half a message: none of it reaches the answer function."""
     seen: list[list[bytes]] = []
-    with serving(lambda frames, received: seen.append(frames) or frames) as served:
+    with serving(lambda frames, received, caller: seen.append(frames) or frames) as served:
         whole = message([b"a", bytes(100_000)])
         for size in (1, 2, 3, 7, 12, 13, 5000, 100_000):
             with served.raw() as client:
@@ -209,7 +212,7 @@ import resource, sys, time
 from spark_partition_server.net.endpoints import bind_tcp
 from spark_partition_server.net.listener import Listener
 
-def answer(frames, received):
+def answer(frames, received, caller):
     return [repr(time.process_time()).encode()] if frames == [b"cpu"] else frames
 
 bound = [bind_tcp("127.0.0.1") for _ in range(2)]
@@ -293,7 +296,7 @@ def is_over(plain: socket.socket) -> bool:
 def test_nothing_waits_for_a_client_that_has_gone():
     """Its answers are dropped with its connection: ``stop`` with a long grace does not wait for them."""
     large = bytes(8 << 20)
-    with serving(lambda frames, received: [large]) as served:
+    with serving(lambda frames, received, caller: [large]) as served:
         client = served.raw(buffer=SMALL)
         client.send(b"x")
         client.plain.recv(1000)

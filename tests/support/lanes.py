@@ -98,7 +98,7 @@ class Raw:
         self.waiting += [[bytes(frame) for frame in frames] for frames in found]
 
 
-def echo(frames: Sequence[Any], received: float) -> Sequence[Any]:
+def echo(frames: Sequence[Any], received: float, caller: Any) -> Sequence[Any]:
     """An answer function: every message back as it came."""
     return frames
 

@@ -1,0 +1,189 @@
+"""One connection to a listener, and what every caller looks like to those who answer."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+
+from ..wire.messages import Frame
+from ..wire.zmtp import Engine, Frames, encode_small, encode_vector
+
+__all__ = ["BACKLOG_BYTES", "Caller", "Connection"]
+
+BACKLOG_BYTES = 1 << 20  # a connection that leaves more than this unread is not read from, and nothing is run for it
+VECTOR_MAX = 128  # buffers of one sendmsg, well under IOV_MAX
+JOINED_BYTES = 256 * 1024  # small messages are joined into one buffer up to this size
+
+
+class Caller:
+    """Who asked: a connection, or somebody whose messages come another way. Callers are compared by identity.
+
+    All of it may be used from any thread.
+    """
+
+    __slots__ = ()
+
+    @property
+    def congested(self) -> bool:
+        """Whether so much waits for this caller that nothing more is to be made for it now."""
+        return False
+
+    def send(self, frames: Sequence[Frame]) -> None:
+        """Sends one message; dropped when the caller has gone. From any thread; does not block."""
+        raise NotImplementedError
+
+    def hold(self, held: bool) -> None:
+        """Asks for no more messages of this caller, or for more again. What comes all the same is answered."""
+
+
+class Connection(Caller):
+    """One client's connection."""
+
+    __slots__ = (
+        "_hand",
+        "_serving",
+        "_small",
+        "_small_bytes",
+        "_touch",
+        "closed",
+        "engine",
+        "enveloped",
+        "events",
+        "held",
+        "inbox",
+        "outbox",
+        "outbox_bytes",
+        "since",
+        "socket",
+    )
+
+    def __init__(
+        self,
+        accepted: socket.socket,
+        engine: Engine,
+        now: float,
+        serving: int,
+        touch: Callable[[Connection], None],
+        hand: Callable[[Callable[[], None]], None],
+    ) -> None:
+        """``serving`` is the thread that serves; ``touch`` tells it of octets to send, ``hand`` hands it anything."""
+        self.socket = accepted
+        self.engine = engine
+        self.since = now  # accepted; later: the last time waiting octets were taken
+        self.events = 1  # selectors.EVENT_READ
+        self.closed = False
+        self.held = False  # whoever answers wants no more of it now
+        self.inbox: deque[tuple[Frames, float]] = deque()  # read and not yet answered, as too much waits in outbox
+        self.outbox: deque[Frame] = deque()
+        self.outbox_bytes = 0
+        self.enveloped: Enveloped | None = None
+        self._small: list[bytes] = []  # behind the outbox: small messages, joined when they are sent
+        self._small_bytes = 0
+        self._serving = serving
+        self._touch = touch
+        self._hand = hand
+
+    @property
+    def congested(self) -> bool:
+        return self.outbox_bytes >= BACKLOG_BYTES
+
+    def send(self, frames: Sequence[Frame]) -> None:
+        if threading.get_ident() != self._serving:
+            self._hand(lambda: self.send(frames))
+        elif not self.closed:
+            self.queue(frames)
+            self._touch(self)
+
+    def hold(self, held: bool) -> None:
+        if threading.get_ident() != self._serving:
+            self._hand(lambda: self.hold(held))
+        elif not self.closed:
+            self.held = held
+            self._touch(self)
+
+    def envelope(self) -> Enveloped:
+        """The same connection as the caller of messages that came with a REQ's delimiter."""
+        if self.enveloped is None:
+            self.enveloped = Enveloped(self)
+        return self.enveloped
+
+    # ------------------------------------------------------------------------------- in the thread that serves
+
+    def queue(self, frames: Sequence[Frame]) -> None:
+        """Adds a message to what waits to be sent."""
+        octets = encode_small(frames)
+        if octets is None:
+            for buffer in encode_vector(frames):
+                self.queue_octets(buffer)
+        else:
+            self._small.append(octets)
+            self._small_bytes += len(octets)
+            self.outbox_bytes += len(octets)
+            if self._small_bytes > JOINED_BYTES:
+                self._join()
+
+    def queue_octets(self, octets: Frame) -> None:
+        if self._small:
+            self._join()
+        self.outbox.append(octets)
+        self.outbox_bytes += len(octets)
+
+    def flush(self) -> bool:
+        """Sends what the kernel takes now. Returns whether nothing waits any more."""
+        if self._small:
+            self._join()
+        outbox = self.outbox
+        while outbox:
+            try:
+                if len(outbox) == 1:
+                    sent = self.socket.send(outbox[0])
+                else:
+                    sent = self.socket.sendmsg([outbox[i] for i in range(min(len(outbox), VECTOR_MAX))])
+            except BlockingIOError:
+                return False
+            self._sent(sent)
+        return True
+
+    def close(self) -> None:
+        self.closed = True
+        self.socket.close()
+        self.inbox.clear()
+        self.outbox.clear()
+        self._small.clear()
+        self.outbox_bytes = self._small_bytes = 0
+
+    def _join(self) -> None:
+        self.outbox.append(b"".join(self._small) if len(self._small) > 1 else self._small[0])
+        self._small.clear()
+        self._small_bytes = 0
+
+    def _sent(self, count: int) -> None:
+        self.outbox_bytes -= count
+        while count:
+            first = self.outbox[0]
+            if count < len(first):
+                self.outbox[0] = memoryview(first)[count:]
+                return
+            count -= len(first)
+            self.outbox.popleft()
+
+
+class Enveloped(Caller):
+    """A connection as it is seen through a REQ's delimiter: the empty frame goes back before every answer."""
+
+    __slots__ = ("connection",)
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+
+    @property
+    def congested(self) -> bool:
+        return self.connection.congested
+
+    def send(self, frames: Sequence[Frame]) -> None:
+        self.connection.send([b"", *frames])
+
+    def hold(self, held: bool) -> None:
+        self.connection.hold(held)
