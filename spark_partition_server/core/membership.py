@@ -83,8 +83,12 @@ class Membership:
         self._admin = admin
         self._interval = heartbeat_interval
         self._lease = lease
+        # In the order of their last sign of life: all leases are equally long, so the first is the first to end. What
+        # happens at every heartbeat must not look at every member.
         self._entries: dict[int, _Entry] = {}
+        self._ranks: dict[bytes, int] = {}  # of the members, by sender
         self._highest: dict[int, int] = {}  # the greatest incarnation ever a member of a rank
+        self._view: View | None = None  # the current one, made when somebody asked
         self._ending = Refuse(Code.CLOSED, "the cluster is stopping")
         self._due: float | None = None
         self._handlers: dict[type[Message], Callable[[Any, bytes, float], list[Effect]]] = {
@@ -110,12 +114,15 @@ class Membership:
     @property
     def deadline(self) -> float | None:
         """When ``tick`` is wanted next."""
-        self._due = min((entry.lease.deadline for entry in self._entries.values()), default=None)
+        first = next(iter(self._entries.values()), None)
+        self._due = None if first is None else first.lease.deadline
         return self._due
 
     def view(self) -> View:
         """The current view as a message."""
-        return codec.view_of(self.view_number, self.size, list(self.members.values()), self.meta)
+        if self._view is None or self._view.number != self.view_number:
+            self._view = codec.view_of(self.view_number, self.size, list(self.members.values()), self.meta)
+        return self._view
 
     def check(self) -> None:
         """Asserts every invariant."""
@@ -123,7 +130,10 @@ class Membership:
             assert entry.member.rank == rank < self.size
             assert entry.member.incarnation == self._highest[rank], "a stale incarnation is a member"
         assert self.view_number >= len(self._highest) or not self._highest
-        assert len({entry.sender for entry in self._entries.values()}) == len(self._entries), "one sender, two ranks"
+        assert self._ranks == {entry.sender: rank for rank, entry in self._entries.items()}
+        assert len(self._ranks) == len(self._entries), "one sender, two ranks"
+        deadlines = [entry.lease.deadline for entry in self._entries.values()]
+        assert deadlines == sorted(deadlines), "the first is not the first to end"
 
     # ------------------------------------------------------------------------------------- what can happen
 
@@ -145,11 +155,15 @@ class Membership:
     def tick(self, now: float) -> list[Effect]:
         """Time has passed: members whose lease is over are lost."""
         self._wake(now)
+        over: list[int] = []
+        for rank, entry in self._entries.items():
+            if now < entry.lease.deadline:
+                break
+            over.append(rank)
         effects: list[Effect] = []
-        for rank, entry in sorted(self._entries.items()):
-            if now >= entry.lease.deadline:
-                effects.append(Lost(entry.member, entry.lease.silent(now)))
-                self._remove(rank)
+        for rank in sorted(over):
+            entry = self._remove(rank)
+            effects.append(Lost(entry.member, entry.lease.silent(now)))
         return effects
 
     def shutdown(self, reason: str, grace: float) -> list[Effect]:
@@ -194,17 +208,21 @@ class Membership:
         where = (hello.host, hello.port, hello.endpoint, hello.local)
         member = Member(hello.rank, hello.incarnation, hello.attempt, *where)
         effects: list[Effect] = []
-        old = self._entries.get(hello.rank)
-        previous = old.member if old else None
-        if old is not None and old.member.incarnation < hello.incarnation and old.sender != sender:
-            text = f"incarnation {hello.incarnation} of partition {hello.rank} has taken over"
-            effects += self._refuse(old.sender, Code.STALE, text)
-        for rank, entry in list(self._entries.items()):  # one connection serves one rank
-            if entry.sender == sender and rank != hello.rank:
-                effects.append(Left(entry.member, Code.OK, "its connection now serves another rank"))
-                self._remove(rank)
-        shutdown = old.shutdown if old is not None and old.member.incarnation == hello.incarnation else None
+        old = self._entries.pop(hello.rank, None)
+        previous = shutdown = None
+        if old is not None:
+            previous = old.member
+            del self._ranks[old.sender]
+            if previous.incarnation < hello.incarnation and old.sender != sender:
+                text = f"incarnation {hello.incarnation} of partition {hello.rank} has taken over"
+                effects += self._refuse(old.sender, Code.STALE, text)
+            if previous.incarnation == hello.incarnation:
+                shutdown = old.shutdown
+        if sender in self._ranks:  # one connection serves one rank
+            left = self._remove(self._ranks[sender])
+            effects.append(Left(left.member, Code.OK, "its connection now serves another rank"))
         self._entries[hello.rank] = _Entry(member, sender, Lease(self._lease, now), shutdown)
+        self._ranks[sender] = hello.rank
         self._highest[hello.rank] = hello.incarnation
         if previous != member:
             self.view_number += 1
@@ -222,7 +240,7 @@ class Membership:
             if self.state is not MembershipState.OPEN:
                 return [Send(sender, self._farewell(heartbeat.rank, heartbeat.incarnation, sender, now))]
             return [Send(sender, Refuse(Code.NOT_MEMBER, "say HELLO"))]
-        entry.lease.renew(now)
+        self._renew(entry, now)
         if entry.shutdown is not None:  # the first may have been lost with a connection
             return [Send(sender, entry.shutdown)]
         return [Send(sender, heartbeat)]
@@ -260,8 +278,12 @@ class Membership:
         entry = self._entries.get(rank)
         if entry is None or entry.shutdown is None or entry.member.incarnation != incarnation:
             return self._ending
+        if self._ranks.get(sender, rank) != rank:  # one connection serves one rank
+            return self._ending
+        del self._ranks[entry.sender]
         entry.sender = sender
-        entry.lease.renew(now)
+        self._ranks[sender] = rank
+        self._renew(entry, now)
         return entry.shutdown
 
     def _wake(self, now: float) -> None:
@@ -277,7 +299,15 @@ class Membership:
     def _refuse(self, sender: bytes, code: Code, text: str) -> list[Effect]:
         return [Refused(code, text), Send(sender, Refuse(code, text))]
 
-    def _remove(self, rank: int) -> None:
+    def _renew(self, entry: _Entry, now: float) -> None:
+        """A sign of life: its lease is the last to end."""
+        entry.lease.renew(now)
+        rank = entry.member.rank
+        self._entries[rank] = self._entries.pop(rank)
+
+    def _remove(self, rank: int) -> _Entry:
         entry = self._entries.pop(rank)
+        del self._ranks[entry.sender]
         self._highest[rank] = max(self._highest[rank], entry.member.incarnation)
         self.view_number += 1
+        return entry

@@ -22,6 +22,7 @@
     │   ├── PartitionInitError        init_partition raised      .rank .attempt .remote_traceback
     │   ├── MissingDependency         (also ImportError) an executor lacks a package      .module
     │   ├── PortUnavailable           (also OSError) no port of the range can be bound    .host .ports
+    │   ├── TooFewDescriptors         (also OSError) too low a limit of open files        .needed .limit
     │   ├── JobFailed                 the Spark job that runs the servers failed (``__cause__``)
     │   ├── CoordinatorLost           (also ConnectionError) the driver does not answer
     │   ├── ClusterClosed             the cluster has stopped; its servers are not started again
@@ -68,6 +69,7 @@ from .cluster import (
     PartitionInitError,
     PortUnavailable,
     StartTimeout,
+    TooFewDescriptors,
 )
 from .routing import NoPartitioner, RoutingError, UnroutableKey
 
@@ -99,6 +101,7 @@ __all__ = [
     "RoutingError",
     "SparkPartitionServerError",
     "StartTimeout",
+    "TooFewDescriptors",
     "Unavailable",
     "UnroutableKey",
     "VersionMismatch",

@@ -19,6 +19,7 @@ __all__ = [
     "PartitionInitError",
     "PortUnavailable",
     "StartTimeout",
+    "TooFewDescriptors",
 ]
 
 
@@ -142,6 +143,28 @@ class PortUnavailable(ClusterError, OSError):
         self.host = host
         self.ports = ports
         self.reason = reason
+
+
+class TooFewDescriptors(ClusterError, OSError):
+    """This process may not open as many files and sockets as the cluster has members.
+
+    Attributes:
+        needed: open files at the least.
+        limit: the hard limit of this process.
+    """
+
+    def __init__(self, members: int, needed: int, limit: int) -> None:
+        super().__init__(
+            f"{members} partitions need {needed} open files in the driver, the hard limit is {limit}: some could "
+            "never register; raise it (ulimit -Hn, LimitNOFILE= of systemd, --ulimit nofile= of docker) "
+            "or use fewer partitions"
+        )
+        self.members = members
+        self.needed = needed
+        self.limit = limit
+
+    def __reduce__(self) -> tuple[type[TooFewDescriptors], tuple[int, int, int]]:
+        return type(self), (self.members, self.needed, self.limit)
 
 
 class JobFailed(ClusterError):

@@ -29,6 +29,10 @@ log = logging.getLogger("spark_partition_server.net")
 BURST = 256  # messages taken before timers get their turn
 LONGEST_SLEEP = 1.0  # seconds
 
+# As plain numbers: to join two members of an enum costs more than to send a frame.
+NOBLOCK = int(zmq.NOBLOCK)
+NOBLOCK_MORE = int(zmq.NOBLOCK | zmq.SNDMORE)
+
 
 class Machine(Protocol):
     """What a loop drives."""
@@ -152,15 +156,17 @@ class Loop:
 
     def _receive_one(self) -> bool:
         """Takes one message, if there is one. Frames are counted while they come, so that none piles them up."""
-        frames: list[bytes] = []
+        receive = self._socket.recv
         try:
-            frames.append(self._socket.recv(zmq.NOBLOCK))
-            while self._socket.rcvmore:
-                frame = self._socket.recv()
-                if len(frames) < self._frames_kept:
-                    frames.append(frame)
+            # a zmq.Frame says whether another one follows; to ask the socket costs more than to receive
+            frame = receive(NOBLOCK, copy=False)
         except zmq.Again:
             return False
+        frames: list[bytes] = [frame.bytes]
+        while frame.more:
+            frame = receive(copy=False)
+            if len(frames) < self._frames_kept:
+                frames.append(frame.bytes)
         sender = frames.pop(0) if self._routes else b""
         try:
             message = codec.decode(frames, self._run_id)
@@ -186,12 +192,14 @@ class Loop:
 
     def _send(self, effect: Send, run_id: bytes) -> None:
         try:
-            frames = codec.encode(effect.message, run_id)
+            *frames, last = codec.encode(effect.message, run_id)
             if effect.to is not None:
-                frames = [effect.to, *frames]
-            self._socket.send_multipart(frames, zmq.NOBLOCK)
+                self._socket.send(effect.to, NOBLOCK_MORE)
+            for frame in frames:
+                self._socket.send(frame, NOBLOCK_MORE)
+            self._socket.send(last, NOBLOCK)
             log.debug("sent kind=%s", effect.message.kind.name)
-        except zmq.Again:  # at its high-water mark: it does not read; what matters is said again later
+        except zmq.Again:  # at the first frame or not at all: it does not read; what matters is said again later
             log.warning("dropped kind=%s: the other side does not read", effect.message.kind.name)
         except ProtocolError as error:
             log.error("unsent kind=%s error=%s", effect.message.kind.name, error)

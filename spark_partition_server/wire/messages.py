@@ -111,10 +111,10 @@ class Message:
     kind: ClassVar[Kind]
 
     def __post_init__(self) -> None:
-        for known in fields(self):
-            problem = known.metadata["check"](getattr(self, known.name))
+        for name, check in _CHECKS[type(self)]:
+            problem = check(getattr(self, name))
             if problem is not None:
-                raise LocalProtocolError(f"{type(self).__name__}.{known.name}: {problem}")
+                raise LocalProtocolError(f"{type(self).__name__}.{name}: {problem}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -347,6 +347,10 @@ KINDS: dict[Kind, type[Message]] = {
         *(Hello, Welcome, Heartbeat, View, Shutdown, Goodbye, Refuse, Lookup, Stop, Relay),
         *(Request, Reply, Error, Cancel, Batch, Results, Stream, Items, Credit, Part),
     )
+}
+# Looked up by every constructor: dataclasses.fields() would make the list anew for every heartbeat.
+_CHECKS: dict[type[Message], tuple[tuple[str, Check], ...]] = {
+    message: tuple((known.name, known.metadata["check"]) for known in fields(message)) for message in KINDS.values()
 }
 
 

@@ -54,6 +54,16 @@ def test_a_member_that_reconnects_while_stopping_is_still_told_to_leave():
     assert rules.receive(heartbeat(0), b"new", 1.0) == [Send(b"new", Shutdown("the cluster stops", 1000))]
 
 
+@pytest.mark.parametrize("said", [hello(0), heartbeat(0)])
+def test_a_connection_that_serves_one_rank_gets_no_other_while_stopping(said):
+    """[8.18]: a member that spoke for two ranks would be forgotten twice, which would end the coordinator's thread."""
+    rules = joined(2, 0, 1)
+    rules.shutdown("over", 1.0)
+    assert rules.receive(said, b"1", 1.0) == [Send(b"1", Refuse(Code.CLOSED, "over"))]
+    rules.check()
+    assert [effect.member.rank for effect in rules.tick(15.0)] == [0, 1]
+
+
 @pytest.mark.parametrize(
     ("said", "answer"),
     [

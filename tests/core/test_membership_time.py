@@ -55,12 +55,17 @@ def test_a_member_that_was_lost_by_mistake_comes_back():
 
 def test_the_deadline_is_that_of_the_earliest_lease():
     """A loop that slept until the latest one would notice every other loss too late."""
-    rules = joined(3, 0, now=3.0)
-    rules.receive(hello(1), b"1", 1.0)
-    rules.receive(hello(2), b"2", 2.0)
+    rules = joined(3, 2, now=1.0)
+    rules.receive(hello(0), b"0", 2.0)
+    rules.receive(hello(1), b"1", 3.0)
     assert rules.deadline == 16.0
-    rules.receive(goodbye(1), b"1", 4.0)
+    rules.receive(heartbeat(2), b"2", 4.0)
     assert rules.deadline == 17.0
+    rules.receive(goodbye(0), b"0", 5.0)
+    assert rules.deadline == 18.0
+    rules.receive(hello(1), b"1", 6.0)
+    assert rules.deadline == 19.0
+    rules.check()
 
 
 def test_nobody_to_wait_for_is_no_deadline():
@@ -145,8 +150,9 @@ def test_tokens_are_compared_by_the_function_that_takes_the_same_time_for_all(mo
         lambda rules: setattr(rules, "view_number", 0),
         lambda rules: setattr(rules._entries[0], "sender", b"1"),
         lambda rules: rules._entries.update({2: rules._entries.pop(0)}),
+        lambda rules: rules._entries[0].lease.renew(99.0),
     ],
-    ids=["stale member", "view number", "one sender", "wrong rank"],
+    ids=["stale member", "view number", "one sender", "wrong rank", "not in order"],
 )
 def test_check_finds_a_broken_invariant(break_it):
     """The checker that the random tests rely on does fail."""

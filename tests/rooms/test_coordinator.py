@@ -12,7 +12,8 @@ from support.joining import Member, coordinating, hello
 from support.wait import wait_until
 
 from spark_partition_server import Coordinator
-from spark_partition_server.errors import CoordinatorLost, NotStarted, PortUnavailable
+from spark_partition_server.errors import CoordinatorLost, NotStarted, PortUnavailable, TooFewDescriptors
+from spark_partition_server.net import control
 from spark_partition_server.net.endpoints import bind_tcp
 from spark_partition_server.options import ClusterOptions
 from spark_partition_server.wire import codec
@@ -263,6 +264,17 @@ def test_ports_of_a_range():
         with pytest.raises(PortUnavailable) as caught:
             Coordinator(1, options=ClusterOptions(ports=(first, first))).start()
         assert (caught.value.host, caught.value.ports) == (LOCAL, (first, first))
+
+
+def test_a_cluster_larger_than_the_limit_of_open_files_is_refused_at_the_start(monkeypatch):
+    """Not accepted in part, with a core burnt for the rest; and nothing is left open."""
+    monkeypatch.setattr(control.resource, "getrlimit", lambda which: (1000, 1000))
+    coordinator = Coordinator(1000)
+    with pytest.raises(TooFewDescriptors, match=r"1000 partitions need .* the hard limit is 1000") as caught:
+        coordinator.start()
+    assert caught.value.needed > caught.value.limit == 1000
+    assert coordinator.address is None
+    coordinator.shutdown()
 
 
 def test_the_address_that_is_bound_is_not_the_one_that_is_told():

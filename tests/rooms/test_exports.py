@@ -20,9 +20,9 @@ PUBLIC = [
     "HandlerError", "InsufficientSlots", "InvalidArguments", "InvalidCluster", "LocalProtocolError",
     "MessageTooLarge", "MethodNotFound", "MissingDependency", "NotSerializable", "NotStarted", "Overloaded",
     "Partition", "PartitionInitError", "PartitionServer", "PortUnavailable", "ProtocolError", "QueryServer",
-    "RemoteProtocolError", "ServerOptions", "ServerThread", "SparkPartitionServerError", "StartTimeout", "Unavailable",
-    "VersionMismatch", "__version__", "connect", "get_host", "get_open_port", "method", "JobFailed",
-    "NoPartitioner", "RoutingError", "UnroutableKey", "stable_hash",
+    "RemoteProtocolError", "ServerOptions", "ServerThread", "SparkPartitionServerError", "StartTimeout",
+    "TooFewDescriptors", "Unavailable", "VersionMismatch", "__version__", "connect", "get_host", "get_open_port",
+    "method", "JobFailed", "NoPartitioner", "RoutingError", "UnroutableKey", "stable_hash",
 ]  # fmt: skip
 
 
@@ -84,6 +84,7 @@ EXAMPLES: list[Exception] = [
     errors.PartitionInitError(1, 2, "host", "text", "Traceback"),
     errors.MissingDependency("msgpack", "/python"),
     errors.PortUnavailable("host", (1, 2), "taken"),
+    errors.TooFewDescriptors(5, 10, 8),
     errors.JobFailed("killed"),
     errors.CoordinatorLost("silent"),
     errors.AuthenticationError("no"),
