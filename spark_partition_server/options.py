@@ -119,11 +119,14 @@ class ClientOptions:
         timeout: seconds a call may take when the call itself does not say.
         connect_timeout: seconds one attempt to connect may take, within the call's own deadline.
         message_bytes_max: the largest request sent and the largest reply accepted, all frames together.
+        memory_bytes_max: octets of memory for large arrays that the client keeps, to use them again once nobody holds
+            the arrays any more; what is over it is given back to the system at once.
     """
 
     timeout: float = 10.0
     connect_timeout: float = 2.0
     message_bytes_max: int = 256 * 1024 * 1024
+    memory_bytes_max: int = 256 * 1024 * 1024
 
     def __post_init__(self) -> None:
-        _check(self, ("timeout", "connect_timeout", "message_bytes_max"))
+        _check(self, ("timeout", "connect_timeout", "message_bytes_max", "memory_bytes_max"))

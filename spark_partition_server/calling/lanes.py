@@ -9,6 +9,7 @@ import weakref
 from ..errors import InvalidArguments, MethodNotFound, Unavailable
 from ..net.clock import monotonic
 from ..net.lane import Lane
+from ..net.memory import Blocks
 from ..options import ClientOptions
 from ..wire.messages import Member
 from .answers import closed
@@ -39,6 +40,7 @@ class Lanes:
         self._routes = routes
         self._calls = routes.calls
         self._options = options
+        self._memory = Blocks(options.memory_bytes_max)
         self._open: weakref.WeakSet[Lane] = weakref.WeakSet()
         self._open_lock = threading.Lock()
 
@@ -99,7 +101,7 @@ class Lanes:
         options = self._options
         try:
             by = min(deadline, monotonic() + options.connect_timeout)
-            lane = Lane(member.endpoint, by, options.message_bytes_max)
+            lane = Lane(member.endpoint, by, options.message_bytes_max, self._memory.allocate)
         except OSError as error:
             text = f"cannot connect: {error}"
             raise Unavailable(text, rank=member.rank, method=method, endpoint=member.endpoint) from error

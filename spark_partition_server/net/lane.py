@@ -20,13 +20,15 @@ from typing import Any
 from ..errors import RemoteProtocolError
 from ..wire.codec import PREAMBLE_BYTES
 from ..wire.messages import FIELDS_BYTES_MAX, FRAMES_MAX, Frame
-from ..wire.zmtp import Engine, Frames, Limits, encode_small, encode_vector
+from ..wire.zmtp import Allocate, Engine, Frames, Limits, allocate, encode_small, encode_vector
 from .clock import monotonic
 from .endpoints import parse
 
 __all__ = ["Lane"]
 
 READ_BYTES = 64 * 1024
+ROOM_BYTES = 256 * 1024  # of a long frame taken by one system call: it is still in the cache when the next one comes
+VECTOR_MAX = 128  # buffers of one sendmsg, well under IOV_MAX
 HEAD_BYTES_MAX = PREAMBLE_BYTES + FIELDS_BYTES_MAX  # before the payload, which is what senders measure
 SHORTEST_TIMEOUT = 0.0005  # the kernel takes 0 for "for ever"
 LONGEST_TIMEOUT = 1e6  # receive() begins again after it
@@ -43,6 +45,7 @@ class Lane:
         endpoint: ``tcp://host:port`` or ``ipc://path``.
         deadline: by which that must be done (``monotonic``).
         message_bytes_max: the largest payload accepted, all frames of a message together.
+        memory: where long frames are received into.
 
     Raises:
         TimeoutError: not done by the deadline.
@@ -50,15 +53,17 @@ class Lane:
         RemoteProtocolError: the other side does not speak the protocol.
     """
 
-    __slots__ = ("__weakref__", "_armed", "_engine", "_pid", "_polls", "_socket", "endpoint", "used")
+    __slots__ = ("__weakref__", "_armed", "_engine", "_pid", "_polls", "_socket", "_whole", "endpoint", "used")
 
-    def __init__(self, endpoint: str, deadline: float, message_bytes_max: int) -> None:
+    def __init__(self, endpoint: str, deadline: float, message_bytes_max: int, memory: Allocate = allocate) -> None:
         self.endpoint = endpoint
         self.used = 0.0  # when it was used last; its owner keeps this
         self._armed = math.inf
         self._pid = os.getpid()
         self._polls = _signals_are_handled()
-        self._engine = Engine(b"DEALER", Limits(message_bytes_max + HEAD_BYTES_MAX, FRAMES_MAX))
+        # Fewer wake-ups: a system call returns with all it was asked for, or at the end of its time.
+        self._whole = 0 if self._polls else socket.MSG_WAITALL
+        self._engine = Engine(b"DEALER", Limits(message_bytes_max + HEAD_BYTES_MAX, FRAMES_MAX), memory)
         self._socket = _connect(endpoint, deadline)
         try:
             self._handshake(deadline)
@@ -120,7 +125,7 @@ class Lane:
                     count = len(data)
                     messages = engine.receive(data) if count else []
                 else:
-                    count = self._socket.recv_into(room)
+                    count = self._socket.recv_into(room[:ROOM_BYTES], 0, self._whole)
                     messages = engine.filled(count) if count else []
             except BlockingIOError:
                 count, messages = -1, []
@@ -199,7 +204,7 @@ class Lane:
             try:
                 if self._polls:
                     self._poll(select.POLLOUT, remaining)
-                sent = self._socket.sendmsg(vector, (), flags)
+                sent = self._socket.sendmsg(vector[:VECTOR_MAX], (), flags)
             except BlockingIOError:
                 self._armed = math.inf
                 continue

@@ -12,16 +12,18 @@ in ``output``. It opens nothing, waits for nothing and reads no clock; sockets, 
     message   = *(flags=more frame) (flags=last frame)
 
 A frame that has not arrived whole and is long is received straight into its own memory: the owner asks ``room`` for
-the place to receive into, and says with ``filled`` how much it put there.
+the place to receive into, and says with ``filled`` how much it put there. The owner may also say where that memory
+comes from, and, on one host, take what the other side lends (``lending``).
 """
 
 from __future__ import annotations
 
 import mmap
-from collections.abc import Iterable
-from typing import Final
+from collections.abc import Callable, Iterable
+from typing import Final, TypeAlias
 
 from ..errors import LocalProtocolError, RemoteProtocolError
+from . import lending
 from .codes import Code
 from .framing import (
     COMMAND,
@@ -56,6 +58,14 @@ PEERS: Final[dict[bytes, frozenset[bytes]]] = {
 }
 
 
+Allocate: TypeAlias = Callable[[int], memoryview]
+
+
+def allocate(size: int) -> memoryview:
+    """Writable memory for a long frame; memory that nobody fills costs nothing."""
+    return memoryview(mmap.mmap(-1, size) if size >= MAPPED_BYTES else bytearray(size))
+
+
 class Limits:
     """What one connection may send us.
 
@@ -80,11 +90,14 @@ class Engine:
     Args:
         socket_type: ``b"DEALER"`` for a client, ``b"ROUTER"`` for a server.
         limits: what the other side may send; a breach is a ``RemoteProtocolError`` before any memory is spent.
+        memory: where the memory of long frames comes from: given its octets, returns a view of as many.
+        shared: what the other side lends is asked of it; None: nothing is offered, and nothing taken.
 
     Attributes:
         ready: both sides have finished the handshake; messages may be sent.
         metadata: what the other side said of itself, names in lower case; empty until ``ready``.
         pongs: contexts of the PONGs received, oldest first; the owner empties it.
+        lends: octets of our memory that the other side is ready to map; 0: none, or nothing was offered.
     """
 
     __slots__ = (
@@ -95,21 +108,35 @@ class Engine:
         "_filled",
         "_frames",
         "_greeted",
+        "_lent",
         "_limits",
+        "_memory",
         "_output",
         "_peers",
         "_rest",
+        "_shared",
+        "lends",
         "metadata",
         "pongs",
         "ready",
     )
 
-    def __init__(self, socket_type: bytes, limits: Limits) -> None:
+    def __init__(
+        self,
+        socket_type: bytes,
+        limits: Limits,
+        memory: Allocate = allocate,
+        shared: lending.Shared | None = None,
+    ) -> None:
         if socket_type not in PEERS:
             raise LocalProtocolError(f"this engine plays {sorted(PEERS)}, not {socket_type!r}")
         self.ready = False
         self.metadata: dict[bytes, bytes] = {}
         self.pongs: list[bytes] = []
+        self.lends = 0
+        self._memory = memory
+        self._shared = shared
+        self._lent: lending.Lent | None = None  # for the message under way, or the next
         self._peers = PEERS[socket_type]
         self._limits = limits
         self._greeted = False
@@ -121,6 +148,8 @@ class Engine:
         self._body_flags = 0
         self._filled = 0
         ready = ready_property(b"Socket-Type", socket_type) + ready_property(b"Identity", b"")
+        if shared is not None:
+            ready += ready_property(lending.PROPERTY, lending.offer(shared))
         self._output = bytearray(GREETING + command(b"READY", ready))
 
     def output(self) -> bytes:
@@ -187,7 +216,7 @@ class Engine:
         if self._body_flags & MORE:
             return []
         message, self._frames, self._bytes = self._frames, [], 0
-        return [message]
+        return [message if self._lent is None else self._with_lent(message)]
 
     # ------------------------------------------------------------------------------------ the three phases
 
@@ -244,12 +273,21 @@ class Engine:
             if flags & MORE:
                 total += size
             else:
-                messages.append(frames)
+                messages.append(frames if self._lent is None else self._with_lent(frames))
                 frames, total = [], 0
         self._frames, self._bytes = frames, total
         if position < end:
             self._rest = data[position:]
         return messages
+
+    def _with_lent(self, frames: Frames) -> Frames:
+        assert self._lent is not None
+        places, self._lent = self._lent, None
+        try:
+            return lending.put(frames, places, self._limits.message_bytes)
+        except RemoteProtocolError as error:
+            self._failed = error
+            raise
 
     def _too_much(self, frames: int, total: int, size: int) -> None:
         limits = self._limits
@@ -263,8 +301,7 @@ class Engine:
     # ---------------------------------------------------------------------------------------- long frames
 
     def _begin_body(self, flags: int, size: int, head: bytes) -> None:
-        memory = mmap.mmap(-1, size) if size >= MAPPED_BYTES else bytearray(size)
-        self._body = memoryview(memory)
+        self._body = self._memory(size)
         self._body[: len(head)] = head
         self._body_flags = flags
         self._filled = len(head)
@@ -307,6 +344,8 @@ class Engine:
                 raise RemoteProtocolError("the other side pings and does not read the answers", Code.MALFORMED)
         elif name == b"PONG":
             self.pongs = [*self.pongs[-63:], body[:PING_CONTEXT_MAX]]
+        elif self._shared is not None and name in lending.COMMANDS:
+            self._lent = lending.lent(self._shared, name, body, self._lent)
         # any other command belongs to a later version of ZMTP or to other socket types: ignored
 
     def _take_ready(self, body: bytes) -> None:
@@ -315,6 +354,8 @@ class Engine:
         if peer not in self._peers:
             self._output += command(b"ERROR", b"\x13Invalid socket type")
             raise RemoteProtocolError(f"the other side is a {peer!r} socket, wanted: {sorted(self._peers)}")
+        if self._shared is not None:
+            self.lends = lending.offered(self.metadata.get(lending.PROPERTY.lower(), b""))
         self.ready = True
 
 
