@@ -13,6 +13,7 @@ from .cluster import Cluster
 from .coordinator import Coordinator
 from .errors import *  # noqa: F403 - the whole tree is public
 from .errors import __all__ as _errors
+from .frame_keys import spark_hash
 from .keys import stable_hash
 from .options import ClientOptions, ClusterOptions, ServerOptions
 from .partition import Partition
@@ -42,6 +43,7 @@ __all__ = [  # noqa: PLE0604 - _errors is a list of strings
     "get_host",
     "get_open_port",
     "method",
+    "spark_hash",
     "stable_hash",
     *_errors,
 ]

@@ -13,6 +13,7 @@ from .keys import CUSTOM, Function, Keys, describe
 __all__ = ["Placement", "Sample", "complaint", "placement_of"]
 
 SAMPLE_ROWS = 100
+NO_KEY = object()
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,7 @@ class Sample:
         self._rank = rank
         self._keys = Keys(placement.function, by_rule=True)  # what a client elsewhere computes is what is to be true
         self._example: tuple[str, int] | None = None
+        self._columns = tuple((placement.told or {}).get("columns", ()))
 
     def watch(self, rows: Iterable[Any]) -> Iterator[Any]:
         """The rows, as lazy as they were; behind the first ones nothing is between them and their reader."""
@@ -72,9 +74,20 @@ class Sample:
 
     def _look_at(self, rows: Iterator[Any]) -> Iterator[Any]:
         for row in rows:
-            if isinstance(row, (tuple, list)) and len(row) == 2:
-                self._place(row[0])
+            key = self._key(row)
+            if key is not NO_KEY:
+                self._place(key)
             yield row
+
+    def _key(self, row: Any) -> Any:
+        """Of a pair, the first; of a DataFrame's row, the columns that the partitioner names; else NO_KEY."""
+        if not self._columns:
+            return row[0] if isinstance(row, (tuple, list)) and len(row) == 2 else NO_KEY
+        names = getattr(row, "__fields__", ())
+        if not isinstance(row, tuple) or not all(column in names for column in self._columns):
+            return NO_KEY
+        values = tuple(row[names.index(column)] for column in self._columns)
+        return values if len(values) > 1 else values[0]
 
     def _place(self, key: Any) -> None:
         placement = self._placement

@@ -22,7 +22,7 @@ PUBLIC = [
     "Partition", "PartitionInitError", "PartitionServer", "PortUnavailable", "ProtocolError", "QueryServer",
     "RemoteProtocolError", "ServerOptions", "ServerThread", "SparkPartitionServerError", "StartTimeout",
     "TooFewDescriptors", "Unavailable", "VersionMismatch", "__version__", "connect", "get_host", "get_open_port",
-    "method", "JobFailed", "NoPartitioner", "RoutingError", "UnroutableKey", "stable_hash",
+    "method", "JobFailed", "NoPartitioner", "RoutingError", "UnroutableKey", "spark_hash", "stable_hash",
 ]  # fmt: skip
 
 

@@ -18,6 +18,7 @@ from spark_partition_server import (
     RoutingError,
     UnroutableKey,
     connect,
+    spark_hash,
     stable_hash,
 )
 from spark_partition_server.keys import Keys, describe
@@ -144,11 +145,15 @@ def test_only_a_function_is_a_partitioner(stable):
 @pytest.mark.parametrize(
     ("told", "text"),
     [
-        (None, r"without a partitioner.*partitionBy\(n, stable_hash\).*DataFrame.*Cluster\(\.\.\., partitioner="),
+        (None, r"without a partitioner.*partitionBy\(n, stable_hash\).*DataFrame.*partitioner=.*spark_hash\(name="),
         ({}, "without a partitioner"),
         ("stable_hash", "without a partitioner"),
         ({"name": 7}, "partitioner 7 is not known here"),
         ({"name": "murmur"}, "partitioner 'murmur' is not known here"),
+        ({"name": "spark_hash"}, "not known here: 'types'|not known here: 'columns'"),
+        ({"name": "spark_hash", "columns": ["a"], "types": ["map"]}, "not known here: .*'map'"),
+        ({"name": "spark_hash", "columns": 3, "types": ["int"]}, "not known here"),
+        ({"name": "spark_hash", "columns": ["a"], "types": [["int"]]}, "not known here"),
         ({"name": "portable_hash"}, "hashes in a way that is not known here"),
     ],
     ids=str,
@@ -219,6 +224,9 @@ def test_what_is_told_of_a_function_is_its_name():
     """And never more than a map of the view may hold."""
     assert describe(None, "0") is None
     assert describe(stable_hash, None) == {"name": "stable_hash"}
+    frame = describe(spark_hash(name="string", number="int"), None)
+    assert frame == {"name": "spark_hash", "columns": ["name", "number"], "types": ["string", "int"]}
+    assert Keys().partition_of(("a", 1), frame, 1000) == spark_hash(name="string", number="int")(("a", 1)) % 1000
     assert describe(by_length, "0") == {"name": "custom", "function": f"{__name__}.by_length"}
     by_length_of = type("Name" * 100, (), {"__call__": lambda self, key: 1})()
     assert len(describe(by_length_of, "0")["function"]) == 200

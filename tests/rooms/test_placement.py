@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from spark_partition_server.frame_keys import spark_hash
 from spark_partition_server.keys import PortableHash, stable_hash
 from spark_partition_server.placement import SAMPLE_ROWS, complaint, placement_of
 
@@ -70,6 +71,30 @@ def test_only_a_pair_has_a_key(row):
     made = sample()
     assert list(made.watch([row])) == [row]
     assert made.report() == {}
+
+
+class Row(tuple):
+    """A row of a DataFrame."""
+
+    def __new__(cls, **values: Any) -> Row:
+        row = super().__new__(cls, values.values())
+        row.__fields__ = list(values)
+        return row
+
+
+def test_the_key_of_a_data_frames_row_is_in_its_columns():
+    """Two columns make a pair of another kind; the key may be the second, or both."""
+    hashed = spark_hash(name="string")
+    size = 4
+    rows = [Row(number=number, name=f"key{number}") for number in range(50)]
+    made = sample(hashed, rank=1, size=size)
+    assert list(made.watch([*rows, (1, 2), Row(name="x"), Row(other=1), "ab"])) == [*rows, (1, 2), ("x",), (1,), "ab"]
+    wrong = sum(hashed(row[1]) % size != 1 for row in [*rows, (0, "x")])
+    assert made.report()["keys"]["sampled"] == 51
+    assert made.report()["keys"]["misplaced"] == wrong
+    both = sample(spark_hash(name="string", number="int"), rank=1, size=size)
+    list(both.watch(rows))
+    assert both.report()["keys"]["sampled"] == 50
 
 
 def test_a_key_that_cannot_be_placed_is_passed_over():

@@ -120,6 +120,18 @@ def test_both_ways_to_hash_agree(text, octets):
         assert fast(key) == slow(key)
 
 
+def test_texts_that_are_asked_for_again_are_remembered_within_bounds():
+    """Memory that grows with the keys, or with their size, is a service that dies at night."""
+    portable = PortableHash(told_of(), by_rule=True)
+    fresh = [PortableHash(told_of(), by_rule=True)(f"key{number}") for number in range(20)]
+    for _ in range(3):
+        assert [portable(f"key{number}") for number in range(20)] == fresh
+        assert portable("x" * 129) == PortableHash(told_of(), by_rule=True)("x" * 129)
+    found = portable._cached.cache_info()
+    assert (found.hits, found.currsize) == (40, 20)
+    assert found.maxsize == 1 << 14
+
+
 def test_numpy_scalars_are_the_numbers_and_texts_they_equal():
     """A key out of an array is looked for where the plain one was put."""
     portable = PortableHash(told_of())

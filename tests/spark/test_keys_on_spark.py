@@ -8,13 +8,23 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import date, datetime, timezone
 from typing import Any
 
 import pytest
 from support.servers import lookup_server
 from support.spark import spark_application
 
-from spark_partition_server import Cluster, InvalidCluster, NoPartitioner, NotSerializable, connect, stable_hash
+from spark_partition_server import (
+    Cluster,
+    InvalidCluster,
+    NoPartitioner,
+    NotSerializable,
+    connect,
+    spark_hash,
+    stable_hash,
+)
+from spark_partition_server.frame_keys import HASHES
 
 KEYS = ["", "alice", "Zürich", "π", "😀x", "x" * 100, *(f"user:{number}" for number in range(60)), *range(-3, 40)]
 ELSEWHERE = """
@@ -87,8 +97,6 @@ def test_a_seed_of_the_drivers_is_followed(sc: Any, pairs: Any, monkeypatch: pyt
 
 def test_keys_of_tuples_and_times(sc: Any) -> None:
     """What reduceByKey and join leave behind; the methods get lists, so the test only asks where."""
-    from datetime import date, datetime, timezone
-
     keys = [("a", 1), (None, ("π", b"x")), date(2026, 1, 1), datetime(2026, 1, 1, 2), b"octets", 1.5, None]
     keys += [datetime(2026, 1, 1, tzinfo=timezone.utc), ("a", date(2026, 1, 1))]
     for rdd in (
@@ -147,3 +155,59 @@ def test_data_frames_have_no_partitioner(sc: Any) -> None:
     rows = frame.rdd.map(lambda row: (row.name, row.number)).partitionBy(2, stable_hash)
     with Cluster(sc, rows, lookup_server(), verbose=False) as cluster:
         assert cluster.client().call_key("alice", "get", "alice") == 1
+
+
+COLUMNS = {
+    "boolean": [True, False, None],
+    "tinyint": [0, 1, -1, 127, -128],
+    "smallint": [0, -1, 32767, -32768],
+    "int": [0, 1, -1, 2**31 - 1, -(2**31), None],
+    "bigint": [0, 1, -1, 2**63 - 1, -(2**63), 12345678901, None],
+    "float": [0.0, -0.0, 0.5, -1.5, 0.1, float("nan"), float("inf")],
+    "double": [0.0, -0.0, 0.5, 1e300, 0.1, float("nan"), float("-inf"), None],
+    "string": ["", "a", "ab", "abc", "abcd", "abcde", "Zürich", "π", "😀x", "x" * 1000, None],
+    "binary": [b"", b"a", bytes(range(256)), bytes(range(129, 132)), None],
+    "date": [date(2026, 11, 23), date(1, 1, 1), date(1969, 12, 31), None],
+    "timestamp": [datetime(2026, 11, 23, 12, 34, 56, 789012, timezone.utc), datetime(1950, 1, 1, tzinfo=timezone.utc)],
+}
+
+
+@pytest.mark.smoke
+def test_the_hash_of_data_frames_is_that_of_the_jvm(sc: Any) -> None:
+    """[7.4.5]: every type, against SQL's own hash()."""
+    from pyspark.sql import SparkSession
+
+    session = SparkSession(sc)
+    assert set(COLUMNS) == set(HASHES)
+    for kind, values in COLUMNS.items():
+        frame = session.createDataFrame([(value,) for value in values], f"value {kind}")
+        found = [row[0] for row in frame.selectExpr("hash(value)").collect()]
+        hashed = spark_hash(value=kind)
+        assert {str(value): hashed(value) for value in values} == {
+            str(value): number % 2**32 for value, number in zip(values, found, strict=True)
+        }, kind
+    frame = session.createDataFrame([("π", 7), (None, -1)], "name string, number int")
+    found = [row[0] % 2**32 for row in frame.selectExpr("hash(name, number)").collect()]
+    assert [spark_hash(name="string", number="int")(key) for key in (("π", 7), (None, -1))] == found
+
+
+@pytest.mark.smoke
+def test_a_data_frame_that_was_repartitioned_by_a_column(sc: Any, caplog: Any) -> None:
+    """The JVM has placed the rows; a client in a process without one finds them."""
+    from pyspark.sql import SparkSession
+
+    rows = [(number, key) for number, key in enumerate(KEYS) if isinstance(key, str)]
+    frame = SparkSession(sc).createDataFrame(rows, "number int, name string").repartition(2, "name")
+    hashed = spark_hash(name="string")
+    server = lookup_server()
+    with caplog.at_level(logging.WARNING):
+        with Cluster(sc, frame, server, verbose=False, partitioner=hashed) as cluster:
+            partitions = [cluster.client().partition_of(name) for _, name in rows]
+            where = zip(partitions, rows, strict=True)
+            answers = [cluster.client().call(partition, "get", number) for partition, (number, _) in where]
+        assert answers == [name for _, name in rows]
+        assert set(partitions) == {0, 1}
+        assert not [one for one in caplog.records if "misplaced" in one.getMessage()]
+        with Cluster(sc, frame, server, verbose=False, partitioner=spark_hash(number="int")):
+            pass
+    assert len([one for one in caplog.records if "misplaced" in one.getMessage()]) == 1
