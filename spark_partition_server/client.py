@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import itertools
 import os
+import threading
+from concurrent.futures import Future
 from typing import Any
 
 from . import connection_file
-from .calling.answers import Answers
+from .calling.answers import Answers, closed
 from .calling.lanes import Lanes
 from .calling.requests import rank_of
 from .calling.routes import Failure, Routes
+from .calling.submitter import Submitter
 from .calling.tries import Begun, Tries
 from .errors import CallError, CallOutcomeUnknown, Overloaded, Unavailable
 from .keyed import KeyedCalls
@@ -78,6 +81,8 @@ class Client(KeyedCalls):
         self._routes = Routes(coordinator, run_id, failure)
         self._lanes = Lanes(self._routes, run_id, self._options)
         self._local = self._lanes.local
+        self._submitter: Submitter | None = None  # made at the first submit
+        self._submitter_locks: dict[int, threading.Lock] = {}
         self._tries = Tries(self._routes, self._lanes, self._answers, self._ids)
 
     # ----------------------------------------------------------------------------------------------- calls
@@ -111,6 +116,42 @@ class Client(KeyedCalls):
                 tries.again(error, method, attempt, deadline)
             started = monotonic()
             timeout = deadline - started
+
+    def submit(
+        self, partition: int, method: str, /, *args: Any, timeout: float | None = None, **kwargs: Any
+    ) -> Future[Any]:
+        """Begins a call and returns its future. Many calls may be under way at once; see docs/calling.md.
+
+        The future's ``result`` raises what ``call`` would have raised. ``cancel`` works until the answer has come; the
+        method may run all the same. Arrays among the arguments are not copied: do not change them before the end.
+
+        Args:
+            partition: whose.
+            method: its name.
+            timeout: seconds until the future ends at the latest; default: the client's.
+
+        Raises:
+            Overloaded: too many calls are under way (``ClientOptions.calls_max``, ``calls_bytes_max``).
+            TypeError, MessageTooLarge: an argument cannot be sent.
+            Unavailable: the client is closed.
+        """
+        rank = rank_of(partition)
+        payload = self._local.requests.payload(rank, method, args, kwargs)
+        submitter = self._submitter
+        if submitter is None or submitter.pid != os.getpid():
+            submitter = self._open_submitter()
+        return submitter.submit(rank, method, payload, self._timeout if timeout is None else timeout)
+
+    def _open_submitter(self) -> Submitter:
+        # a lock of this process: one of a parent's may have been held by a thread that is not here
+        with self._submitter_locks.setdefault(os.getpid(), threading.Lock()):
+            submitter = self._submitter
+            if submitter is None or submitter.pid != os.getpid():
+                if self._lanes.closed:
+                    raise closed(None, None)
+                submitter = Submitter(self._routes, self._lanes, self._answers, self._run_id, self._options)
+                self._submitter = submitter
+            return submitter
 
     def partition(self, partition: int) -> Partition:
         """The methods of one partition as methods: ``client.partition(3).get("alice")``."""
@@ -177,6 +218,9 @@ class Client(KeyedCalls):
         self._lanes.closed = True
         self._routes.close()
         self._lanes.close()
+        submitter = self._submitter
+        if submitter is not None and submitter.pid == os.getpid():
+            submitter.close()
 
     def __enter__(self) -> Client:
         return self

@@ -121,12 +121,17 @@ class ClientOptions:
         message_bytes_max: the largest request sent and the largest reply accepted, all frames together.
         memory_bytes_max: octets of memory for large arrays that the client keeps, to use them again once nobody holds
             the arrays any more; what is over it is given back to the system at once.
+        calls_max: calls that one client may have submitted and that are not over.
+        calls_bytes_max: octets of their requests together; a single larger one is sent when it is alone.
     """
 
     timeout: float = 10.0
     connect_timeout: float = 2.0
     message_bytes_max: int = 256 * 1024 * 1024
     memory_bytes_max: int = 256 * 1024 * 1024
+    calls_max: int = 65536
+    calls_bytes_max: int = 256 * 1024 * 1024
 
     def __post_init__(self) -> None:
-        _check(self, ("timeout", "connect_timeout", "message_bytes_max", "memory_bytes_max"))
+        sizes = ("message_bytes_max", "memory_bytes_max", "calls_max", "calls_bytes_max")
+        _check(self, ("timeout", "connect_timeout", *sizes))

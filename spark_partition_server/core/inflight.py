@@ -75,6 +75,10 @@ class Inflight(Generic[Token]):
         call = self._calls.get(call_id)
         return None if call is None else call[0]
 
+    def tokens(self) -> list[Token]:
+        """The calls under way, earliest begun first."""
+        return [token for token, _, _ in self._calls.values()]
+
     def extend(self, call_id: int, deadline: float) -> None:
         """Gives a call that is under way, a stream say, another deadline."""
         token, _, octets = self._calls[call_id]
@@ -92,7 +96,7 @@ class Inflight(Generic[Token]):
 
     def lost(self) -> list[Token]:
         """The connection has ended: every call under way, earliest begun first; they are over."""
-        tokens = [token for token, _, _ in self._calls.values()]
+        tokens = self.tokens()
         self._calls.clear()
         self.bytes = 0
         self.deadline = math.inf

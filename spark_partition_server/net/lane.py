@@ -155,6 +155,10 @@ class Lane:
         except OSError:
             return True
 
+    def release(self) -> tuple[socket.socket, Engine]:
+        """Gives the connection to somebody else, who closes it. The lane is of no further use."""
+        return socket.socket(fileno=self._socket.detach()), self._engine
+
     def close(self) -> None:
         """Closes this process's end of the connection. Twice is harmless."""
         self._socket.close()

@@ -199,6 +199,11 @@ class Engine:
             self._failed = error
             raise
 
+    @property
+    def begun(self) -> Frames:
+        """The frames that have come of a message which is not whole; after a breach of a limit, what led up to it."""
+        return self._frames
+
     def room(self) -> memoryview | None:
         """Where the rest of a long frame is to be received into; None: use ``receive``."""
         return None if self._body is None else self._body[self._filled :]
@@ -261,6 +266,7 @@ class Engine:
                 position = stop
                 continue
             if total + size > bytes_max or len(frames) >= frames_max:
+                self._frames = frames
                 self._too_much(len(frames), total + size, size)
             if stop > end:
                 if size >= DIRECT_BYTES:
