@@ -234,7 +234,7 @@ class Exchange:
     @staticmethod
     def _why(pending: Pending, channel: Channel, error: Exception, culprit: int | None) -> Exception:
         """What the end of a connection means to one call over it."""
-        if pending._mark > channel.sent:
+        if pending._mark > channel.handed:
             cause = channel.dead or (error if isinstance(error, OSError) else ConnectionAbortedError(str(error)))
             return not_sent(asked(pending, channel), cause)
         found = failure(asked(pending, channel), error)
@@ -283,7 +283,7 @@ def asked(pending: Pending, channel: Channel) -> Asked:
 def late(pending: Pending) -> CallTimeout:
     """The error of a call whose time is over."""
     channel, seconds = pending._channel, pending._deadline - pending._started
-    if channel is not None and pending._mark <= channel.sent:
+    if channel is not None and pending._mark <= channel.handed:
         return timed_out(asked(pending, channel), seconds)
     what = "it could not be sent" if channel is not None else "no server could be reached"
     return CallTimeout(

@@ -79,7 +79,7 @@ class Pending(Future[Any]):
         self._attempt = 1
         self._call_id = 0
         self._channel: Channel | None = None  # over which the request goes; None: it waits for one
-        self._mark = 0  # the request has left once ``channel.sent`` has passed it
+        self._mark = 0  # the request has certainly not left whole while ``channel.handed`` is below it
 
     def result(self, timeout: float | None = None) -> Any:
         """What the method returned.

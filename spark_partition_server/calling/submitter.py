@@ -226,7 +226,7 @@ class Submitter:
             for pending in self._exchange.table.tokens():
                 channel = pending._channel
                 error: CallError = closed(pending.rank, pending.method)
-                if channel is not None and pending._mark <= channel.sent:
+                if channel is not None and pending._mark <= channel.handed:
                     text = "the client was closed before the answer came; the call may have run"
                     error = CallOutcomeUnknown(
                         text, rank=pending.rank, method=pending.method, endpoint=channel.endpoint

@@ -41,16 +41,20 @@ class Channel:
         endpoint: of the server.
         added: octets that were to be sent, ever.
         sent: octets of those that the kernel has taken.
+        handed: octets that it may have taken: while ``send`` is under way they may have arrived already.
         count: messages added since ``collect``.
         dead: why nothing can be sent any more; what the server has sent can still be there to be read.
     """
 
-    __slots__ = ("_engine", "_outbox", "_pid", "_poll", "_socket", "added", "count", "dead", "endpoint", "line", "sent")
+    __slots__ = (
+        *("_engine", "_outbox", "_pid", "_poll", "_socket"),
+        *("added", "count", "dead", "endpoint", "handed", "line", "sent"),
+    )
 
     def __init__(self, lane: Lane, line: Any) -> None:
         self.line = line
         self.endpoint = lane.endpoint
-        self.added = self.sent = self.count = 0
+        self.added = self.sent = self.handed = self.count = 0
         self.dead: OSError | None = None
         self._pid = os.getpid()
         self._engine: Engine
@@ -63,7 +67,7 @@ class Channel:
     # ------------------------------------------------------------------------------------------- sending
 
     def add(self, frames: Sequence[Frame]) -> int:
-        """Adds a message to what is to be sent. Returns ``added``, the mark that ``sent`` has passed once it has left.
+        """Adds a message to what is to be sent. Returns ``added``: it has not left while ``handed`` is below that.
 
         Long frames are not copied: they must not change until they have left.
         """
@@ -90,11 +94,13 @@ class Channel:
     def collect(self) -> list[Frame]:
         """Hands out what is to be sent, once. Then: ``send`` it, and ``put_back`` what that returned."""
         outbox, self._outbox, self.count = self._outbox, [], 0
+        self.handed = self.added
         return outbox
 
     def put_back(self, rest: list[Frame]) -> None:
         """The kernel did not take ``rest``: it goes before all that was added meanwhile."""
         self._outbox[:0] = rest
+        self.handed = self.sent
 
     def send(self, pieces: list[Frame]) -> list[Frame]:
         """Gives octets to the kernel as far as it takes them now; returns the others.

@@ -60,7 +60,7 @@ def test_the_server_is_told_of_a_cancel(cluster, client):
     requests: list[int] = []
     cancelled: list[int] = []
 
-    def answer(frames: Any, received: float) -> Any:
+    def answer(frames: Any, *_: Any) -> Any:
         try:
             fields = codec.read_request(frames, opening, run_id)
         except Exception:  # noqa: BLE001 - it is no REQUEST
@@ -125,7 +125,7 @@ def test_a_retry_waits_for_nobody(cluster, client):
     opening = codec.preamble(Kind.REQUEST, run_id)
     tries: list[int] = []
 
-    def answer(frames: Any, received: float) -> Any:
+    def answer(frames: Any, *_: Any) -> Any:
         tries.append(codec.read_request(frames, opening, run_id)[0])
         if len(tries) > 3:
             return codec.encode(Reply(tries[-1], (b"\x07",)), run_id)
