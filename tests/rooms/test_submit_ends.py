@@ -40,7 +40,7 @@ def test_a_call_can_be_cancelled_until_it_is_over(client):
     threading.Timer(0.05, future.cancel).start()
     with pytest.raises(CancelledError):
         future.result()
-    assert called == [future]
+    wait_until(lambda: called == [future])
     assert future.cancel()
     assert future.cancelled()
     assert wait([future], LONG).done == {future}
