@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import subprocess
@@ -19,8 +20,9 @@ import numpy
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.pythons import pythons
 
-from spark_partition_server import stable_hash
+from spark_partition_server import keys, stable_hash
 from spark_partition_server.keys import number_hash_by_rule
 
 VECTORS = Path(__file__).parents[1] / "vectors" / "keys.json"
@@ -90,6 +92,31 @@ def test_it_needs_no_seed(seed):
 
 
 edges = st.sampled_from([2**61 - 1, TINY, -TINY])
+ASK = """
+import json, sys, types
+from datetime import date, datetime
+from decimal import Decimal
+from fractions import Fraction
+from typing import Any
+from uuid import UUID
+package = types.ModuleType("spark_partition_server")  # without what its __init__ needs: this Python may have nothing
+package.__path__ = [sys.argv[1]]
+sys.modules["spark_partition_server"] = package
+from spark_partition_server.keys import stable_hash
+{source}
+vectors = json.load(open(sys.argv[2], encoding="utf-8"))
+print([notation for notation, expected in vectors if stable_hash(key_from(notation)) != int(expected)])
+"""
+
+
+@pytest.mark.parametrize("version", pythons())
+def test_it_needs_no_version(version):
+    """Python changes its hash() from version to version; a service is updated before or after its cluster."""
+    arguments = [pythons()[version], "-c", ASK.format(source=inspect.getsource(key_from)), Path(keys.__file__).parent]
+    done = subprocess.run([*arguments, VECTORS], check=True, capture_output=True, text=True, timeout=60)
+    assert done.stdout == "[]\n"
+
+
 numbers = st.one_of(
     st.booleans(), st.integers(), st.floats(), st.decimals(allow_nan=False), st.fractions(), edges
 )
@@ -211,9 +238,9 @@ def test_what_has_no_stable_hash_is_a_type_error_that_names_it(key):
 
 def test_keys_spread_over_the_partitions():
     """Even numbers only, over 8 partitions: a hash that is the number itself leaves half of them empty."""
-    for keys in (range(0, 8000, 2), [f"user:{number}" for number in range(4000)], [(n, "x") for n in range(4000)]):
+    for drawn in (range(0, 8000, 2), [f"user:{number}" for number in range(4000)], [(n, "x") for n in range(4000)]):
         counts = [0] * 8
-        for key in keys:
+        for key in drawn:
             counts[stable_hash(key) % 8] += 1
         assert min(counts) > 400
         assert max(counts) < 600
