@@ -47,6 +47,10 @@ class Answers:
         """The call that a plain REPLY answers; None: the message is another one."""
         return codec.read_reply(frames, self.opening)
 
+    def encode(self, message: Message) -> list[Frame]:
+        """The frames of a message to these servers."""
+        return codec.encode(message, self._run_id)
+
     def message(self, frames: Sequence[Frame], endpoint: str) -> Message:
         """Any other message of a server.
 

@@ -18,7 +18,7 @@ from ..wire.codes import Code
 from ..wire.messages import Lookup, Refuse, View
 from .answers import closed
 
-__all__ = ["Failure", "Routes"]
+__all__ = ["LOOKUP_TIMEOUT", "Failure", "Routes", "coordinator_lost", "other_run"]
 
 LOOKUP_TIMEOUT = 2.0  # seconds one LOOKUP may take, within the call's own deadline
 
@@ -93,8 +93,7 @@ class Routes:
             except (OSError, RemoteProtocolError) as error:
                 self._drop()
                 if isinstance(error, RemoteProtocolError) and error.code == Code.WRONG_RUN:
-                    where = f"{self._coordinator} belongs to another run of a cluster by now"
-                    raise ClusterClosed(f"{where}; connect with its new file") from error
+                    raise other_run(self._coordinator) from error
                 if last:
                     self._lost(error)
 
@@ -109,6 +108,15 @@ class Routes:
                     return
 
     def _lost(self, error: Exception) -> NoReturn:
-        where = f"the coordinator at {self._coordinator}"
-        text = f"{where} does not answer ({error}): is the driver running, and can it be reached from here?"
-        raise CoordinatorLost(text) from error
+        raise coordinator_lost(self._coordinator, error) from error
+
+
+def coordinator_lost(endpoint: str, error: Exception) -> CoordinatorLost:
+    """The coordinator did not answer."""
+    text = f"the coordinator at {endpoint} does not answer ({error}): is the driver running, and can it be reached"
+    return CoordinatorLost(f"{text} from here?")
+
+
+def other_run(endpoint: str) -> ClusterClosed:
+    """Another cluster has got the port of our coordinator."""
+    return ClusterClosed(f"{endpoint} belongs to another run of a cluster by now; connect with its new file")

@@ -219,14 +219,30 @@ class World(RuleBasedStateMachine):
             self.answered(other, *message)
             assert len(other.inflight) == before
 
-    @precondition(lambda self: any(server.running for server in self.servers))
+    def servers_busy(self):
+        return [server for server in self.servers if server.running]
+
+    @precondition(servers_busy)
     @rule(number=st.integers(0, 999))
     def a_method_returns(self, number):
-        busy = [server for server in self.servers if server.running]
+        busy = self.servers_busy()
         server = busy[number % len(busy)]
-        connection, fields, name = server.running.pop(number // 7 % len(server.running))
+        connection, fields, name = server.running.pop(number // len(busy) % len(server.running))
         self.runs[name] += 1
         connection.down.append((fields[0], (name, server.incarnation)))
+
+    @rule()
+    def everything_arrives(self):
+        """Requests are run and answered, as they mostly are."""
+        for connection in self.connections:
+            while connection.up:
+                self.at_the_server(connection, connection.up.pop(0))
+        for server in self.servers:
+            while server.running:
+                self.a_method_returns(self.servers_busy().index(server))
+        for connection in self.connections:
+            while connection.down:
+                self.answered(connection, *connection.down.pop(0))
 
     @rule(known=st.booleans())
     def a_server_is_born(self, known):

@@ -1,4 +1,4 @@
-"""``submit(...).result()`` ends as ``call`` does: every test of ``call``, its errors and its restarts, on futures."""
+"""``submit(...).result()`` ends as ``call`` does: the blocking client's own tests on futures; the others are of faces."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ from typing import Any
 
 import pytest
 from test_client import *  # noqa: F403 - the tests themselves
-from test_client_errors import *  # noqa: F403
-from test_client_restarts import *  # noqa: F403
 
 from spark_partition_server import Client
 

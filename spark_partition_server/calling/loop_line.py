@@ -1,0 +1,166 @@
+"""A line of an asyncio client: the calls under way to one server, and the connection over which they go."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Callable
+from typing import Any
+
+from ..core.inflight import Inflight
+from ..errors import Overloaded, RemoteProtocolError, SparkPartitionServerError
+from ..net.clock import monotonic
+from ..net.loop_lane import LoopLane
+from ..options import ClientOptions
+from ..wire.messages import Cancel, Error, Frame, Member, Message, Reply
+from ..wire.payload import decode_value
+from ..wire.zmtp import Allocate, Frames
+from .answers import Answers, Asked, failure, not_sent, timed_out
+
+__all__ = ["Line"]
+
+LOOK = 0.01  # seconds between two looks for deadlines that have come
+
+# What is known of a call under way: its future, method and number, and the seconds that it was given.
+Token = tuple["asyncio.Future[Any]", str, int, float]
+
+
+class Line(LoopLane):
+    """The connection to one server.
+
+    Args:
+        loop: the running loop.
+        member: who serves there.
+        answers: reads what comes.
+        options: limits.
+        scratch, memory: as for ``LoopLane``.
+        forget: called with the line once it is of no further use.
+
+    Attributes:
+        member: as given.
+        inflight: the calls under way.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        member: Member,
+        answers: Answers,
+        options: ClientOptions,
+        scratch: memoryview,
+        memory: Allocate,
+        forget: Callable[[Line], None],
+    ) -> None:
+        super().__init__(loop, member.endpoint, options.message_bytes_max, scratch, memory)
+        self.member = member
+        self.inflight: Inflight[Token] = Inflight(options.calls_max, options.calls_bytes_max)
+        self._answers = answers
+        self._call_id_of = answers.call_id
+        self._forget = forget
+        self._make_future = loop.create_future
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = math.inf
+
+    # --------------------------------------------------------------------------------------------- calls
+
+    def begin(
+        self, call_id: int, method: str, frames: list[Frame], octets: int, seconds: float, deadline: float
+    ) -> asyncio.Future[Any]:
+        """Sends a request. Returns what its answer will be found in.
+
+        Args:
+            seconds: that the call was given, all its tries together.
+            deadline: of this try.
+
+        Raises:
+            Overloaded: too many calls are under way to this server.
+        """
+        future = self._make_future()
+        inflight = self.inflight
+        if not inflight.begin(call_id, (future, method, call_id, seconds), deadline, octets):
+            text = f"{len(inflight)} calls of {inflight.bytes} octets are under way to its server, which is too many"
+            raise Overloaded(text, rank=self.member.rank, method=method, endpoint=self.endpoint, definite=True)
+        self.send(frames, call_id)
+        if inflight.deadline < self._timer_at:
+            self._wake_at(inflight.deadline)
+        return future
+
+    def cancel(self, call_id: int) -> None:
+        """Nobody waits for a call any more: its slot is free, and its server is told."""
+        if self.inflight.cancel(call_id) is not None and self.lost is None and call_id not in self.waiting():
+            self.send(self._answers.encode(Cancel(call_id)))
+
+    # ------------------------------------------------------------------------------------ of the connection
+
+    def take(self, messages: list[Frames]) -> None:
+        receive = self.inflight.receive
+        for frames in messages:
+            try:
+                call_id = self._call_id_of(frames)
+                if call_id is None:
+                    self._other(self._answers.message(frames, self.endpoint))
+                    continue
+            except SparkPartitionServerError as error:
+                self.close(error)
+                return
+            token = receive(call_id)
+            if token is not None:
+                future = token[0]
+                if not future.done():
+                    try:
+                        future.set_result(decode_value(frames[2:]))
+                    except (RemoteProtocolError, ImportError) as error:
+                        future.set_exception(error)
+
+    def _other(self, message: Message) -> None:
+        """An answer that is not this version's plain reply."""
+        if not isinstance(message, (Reply, Error)):
+            return
+        token = self.inflight.receive(message.call_id)
+        if token is None or token[0].done():
+            return
+        try:
+            token[0].set_result(self._answers.value(message, self._asked(token)))
+        except (SparkPartitionServerError, ImportError) as error:
+            token[0].set_exception(error)
+
+    def ended(self, error: Exception) -> None:
+        self._forget(self)
+        if self._timer is not None:
+            self._timer.cancel()
+        waiting = self.waiting()
+        for token in self.inflight.lost():
+            if not token[0].done():
+                asked = self._asked(token)
+                if token[2] in waiting:
+                    token[0].set_exception(not_sent(asked, OSError(f"the connection was lost: {error}")))
+                else:
+                    token[0].set_exception(failure(asked, error))
+
+    def wanted(self, call_id: int) -> bool:
+        return self.inflight.find(call_id) is not None
+
+    # --------------------------------------------------------------------------------------------- deadlines
+
+    def _wake_at(self, at: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer_at = at
+        self._timer = None if at == math.inf else self._loop.call_later(at - monotonic(), self._wake)
+
+    def _wake(self) -> None:
+        now = monotonic()
+        waiting = self.waiting()
+        for token in self.inflight.expired(now):
+            future, _, call_id, seconds = token
+            if not future.done():
+                asked = self._asked(token)
+                if call_id in waiting:
+                    future.set_exception(not_sent(asked, TimeoutError("the other side does not read")))
+                else:
+                    future.set_exception(timed_out(asked, seconds))
+                    self.send(self._answers.encode(Cancel(call_id)))
+        self._wake_at(max(self.inflight.deadline, now + LOOK))
+
+    def _asked(self, token: Token) -> Asked:
+        return Asked(self.member.rank, token[1], self.endpoint, token[2])
