@@ -1,4 +1,4 @@
-"""``submit(...).result()`` ends as ``call`` does: the blocking client's own tests on futures; the others are of faces."""
+"""``submit(...).result()`` ends as ``call`` does: the blocking client's own tests, on futures."""
 
 from __future__ import annotations
 

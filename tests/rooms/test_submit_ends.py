@@ -17,7 +17,7 @@ import pytest
 from support.lanes import Acceptor, serving
 from support.probe import LONG, switches
 from support.wait import wait_until
-from test_client_errors import lead_astray
+from test_faces_errors import lead_astray
 
 from spark_partition_server import connect
 from spark_partition_server.errors import CallOutcomeUnknown, CallTimeout, Unavailable
