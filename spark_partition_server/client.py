@@ -32,7 +32,11 @@ __all__ = ["Client", "connect"]
 
 
 def connect(
-    path: str | os.PathLike[str], *, timeout: float | None = None, partitioner: Function | None = None
+    path: str | os.PathLike[str],
+    *,
+    timeout: float | None = None,
+    partitioner: Function | None = None,
+    options: ClientOptions | None = None,
 ) -> Client:
     """A client for the cluster that a connection file names. Needs no Spark and no JVM.
 
@@ -40,6 +44,7 @@ def connect(
         path: the cluster's ``connection_file``.
         timeout: seconds a call may take when it does not say itself; default 10.
         partitioner: key -> int, the function that placed the cluster's keys, where it is one of the application's.
+        options: more than ``timeout``, in place of it.
 
     Raises:
         ClusterClosed: the cluster has stopped.
@@ -47,8 +52,8 @@ def connect(
         AuthenticationError: the file can be read by others.
     """
     found = connection_file.read(path)
-    options = ClientOptions() if timeout is None else ClientOptions(timeout=timeout)
-    client = Client(found.coordinator, found.run_id, options, partitioner=partitioner)
+    given = options or (ClientOptions() if timeout is None else ClientOptions(timeout=timeout))
+    client = Client(found.coordinator, found.run_id, given, partitioner=partitioner)
     client.refresh()
     return client
 

@@ -37,6 +37,7 @@ class ServerOptions:
         handshake_timeout: seconds a new connection has to finish the ZMTP handshake.
         write_timeout: seconds a client may leave a finished reply untouched before it is cut off.
         leave_timeout: seconds without a word from the driver after which a server ends by itself.
+        local: also listen on a Unix socket for processes of the same user on the same host.
         calls_max: calls that wait or are under way at one time; one more is refused as ``Overloaded``.
         calls_bytes_max: octets of the arguments of all of them.
         connection_calls_max: calls of one connection that wait or run; until half of them are over, no more are read.
@@ -50,6 +51,7 @@ class ServerOptions:
     handshake_timeout: float = 2.0
     write_timeout: float = 30.0
     leave_timeout: float = 60.0
+    local: bool = True
     calls_max: int = 1024
     calls_bytes_max: int = 512 * 1024 * 1024
     connection_calls_max: int = 256
@@ -123,6 +125,7 @@ class ClientOptions:
             the arrays any more; what is over it is given back to the system at once.
         calls_max: calls that one client may have submitted and that are not over.
         calls_bytes_max: octets of their requests together; a single larger one is sent when it is alone.
+        local: reach servers on this host over their Unix socket instead of tcp, wherever that works.
     """
 
     timeout: float = 10.0
@@ -131,6 +134,7 @@ class ClientOptions:
     memory_bytes_max: int = 256 * 1024 * 1024
     calls_max: int = 65536
     calls_bytes_max: int = 256 * 1024 * 1024
+    local: bool = True
 
     def __post_init__(self) -> None:
         sizes = ("message_bytes_max", "memory_bytes_max", "calls_max", "calls_bytes_max")

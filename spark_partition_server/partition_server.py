@@ -155,10 +155,14 @@ class PartitionServer:
             ClusterClosed: the cluster is stopping, or a later attempt serves this partition.
             CoordinatorLost: no answer within 30 s.
         """
-        self._life.register(self._endpoint())
+        self._life.register(self._endpoint(), self._local_endpoint())
 
     def _endpoint(self) -> str:
         """The direct lane's endpoint; empty for a server that has none."""
+        return ""
+
+    def _local_endpoint(self) -> str:
+        """The direct lane's endpoint for processes on this host; empty for a server that has none."""
         return ""
 
     def shutdown(self, reason: str = "", grace: float = 0.0) -> None:
@@ -225,9 +229,9 @@ class _Life:
         self._loop: Loop | None = None
         self._left = False
 
-    def register(self, endpoint: str) -> None:
+    def register(self, endpoint: str, local: str) -> None:
         """HELLO, and wait for the answer."""
-        self._open(endpoint)
+        self._open(endpoint, local)
         assert self._loop is not None
         session = self._session
         assert session is not None
@@ -246,7 +250,7 @@ class _Life:
         log.warning("no server partition=%d code=%s error=%r", self.who.rank, code.name, error)
         detail = "".join(traceback.format_exception(error))
         with contextlib.suppress(Exception):
-            self._open("")
+            self._open("", "")
             text = error.reason if isinstance(error, PortUnavailable) else f"{type(error).__name__}: {error}"
             self.leave(code, shorten(text, TEXT_CHARS_MAX - 100), shorten(detail, DETAIL_CHARS_MAX))
 
@@ -265,13 +269,13 @@ class _Life:
         if self._loop is not None and not self._loop.stop(LOOP_STOP_TIMEOUT):
             log.error("control thread still runs after %g s partition=%d", LOOP_STOP_TIMEOUT, self.who.rank)
 
-    def _open(self, endpoint: str) -> None:
+    def _open(self, endpoint: str, local: str) -> None:
         if self._loop is not None:
             return
         who, port = self.who, self.server.port or 0
         meta = self.sample.report() if self.sample is not None else {}
         hello = Hello(
-            who.rank, who.incarnation, who.attempt, self.host, port, endpoint, self.token, VERSION, VERSION, meta
+            who.rank, who.incarnation, who.attempt, self.host, port, endpoint, self.token, VERSION, VERSION, meta, local
         )
         self._session = Session(hello, self.options.leave_timeout)
         context, connected = dealer(self.coordinator_url)

@@ -9,7 +9,7 @@ from typing import Any, TypeVar, overload
 
 from .core.dispatch import Dispatch, Handler
 from .net.clock import monotonic
-from .net.endpoints import bind_tcp, tcp_endpoint
+from .net.endpoints import bind_local, bind_tcp, tcp_endpoint
 from .net.listener import Listener
 from .partition_server import PartitionServer
 from .serving.answering import Answering
@@ -79,14 +79,18 @@ class QueryServer(PartitionServer):
 
     def _launch_server(self) -> None:
         options = self.options
-        listening = bind_tcp(self._bind_host(), self._ports())
+        listening = [bind_tcp(self._bind_host(), self._ports())]
         try:
-            self.port = port = listening.getsockname()[1]
+            self.port = port = listening[0].getsockname()[1]
+            local = bind_local() if options.local else None
+            if local is not None:
+                listening.append(local[0])
+            self._local_lane = "" if local is None else local[1]
             self.init_partition(self.itr)
             self.host, self.port = self._life.host, port  # names that init_partition may have used
             self._answering = answering_of(self)
             self._listener = Listener(
-                [listening],
+                listening,
                 self._answering.answer,
                 options.message_bytes_max,
                 options.connections_max,
@@ -98,7 +102,8 @@ class QueryServer(PartitionServer):
             )
             self._register()
         except BaseException:
-            listening.close()
+            for one in listening:
+                one.close()
             raise
         try:
             self._listener.serve()
@@ -108,6 +113,9 @@ class QueryServer(PartitionServer):
     def _endpoint(self) -> str:
         assert self.port is not None
         return tcp_endpoint(self.host, self.port)
+
+    def _local_endpoint(self) -> str:
+        return self._local_lane
 
     def shutdown(self, reason: str = "", grace: float = 0.0) -> None:
         """Answers no more requests; replies that wait to be sent get ``grace`` seconds."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 import weakref
 
-from ..errors import InvalidArguments, MethodNotFound, Unavailable
+from ..errors import InvalidArguments, MethodNotFound, RemoteProtocolError, Unavailable
 from ..net.clock import monotonic
 from ..net.lane import Lane
 from ..net.memory import Blocks
@@ -18,6 +19,9 @@ from .routes import Routes
 
 __all__ = ["Lanes", "Local"]
 
+log = logging.getLogger("spark_partition_server.client")
+
+LOCAL_TIMEOUT = 0.5  # seconds one attempt over the same-host lane may take, before tcp is tried
 IDLE = 0.5  # seconds after which a connection is looked at before it is used: its server may have gone meanwhile
 
 
@@ -98,16 +102,30 @@ class Lanes:
         Raises:
             Unavailable: it cannot be reached.
         """
-        options = self._options
-        try:
-            by = min(deadline, monotonic() + options.connect_timeout)
-            lane = Lane(member.endpoint, by, options.message_bytes_max, self._memory.allocate)
-        except OSError as error:
-            text = f"cannot connect: {error}"
-            raise Unavailable(text, rank=member.rank, method=method, endpoint=member.endpoint) from error
+        now = monotonic()
+        by = min(deadline, now + self._options.connect_timeout)
+        lane = self._locally(member, min(by, now + LOCAL_TIMEOUT))
+        if lane is None:
+            try:
+                lane = Lane(member.endpoint, by, self._options.message_bytes_max, self._memory.allocate)
+            except OSError as error:
+                text = f"cannot connect: {error}"
+                raise Unavailable(text, rank=member.rank, method=method, endpoint=member.endpoint) from error
         with self._open_lock:
             self._open.add(lane)
         return lane
+
+    def _locally(self, member: Member, by: float) -> Lane | None:
+        """A connection within this host. That it can be made at all is the proof that the server is on this host."""
+        if not member.local or not self._options.local:
+            return None
+        try:
+            lane = Lane(member.local, by, self._options.message_bytes_max, self._memory.allocate)
+            lane.endpoint = member.endpoint  # what errors call the server, whatever way leads there
+            return lane
+        except (OSError, RemoteProtocolError, ValueError) as error:
+            log.debug("no same-host lane partition=%d endpoint=%s error=%s", member.rank, member.local, error)
+            return None
 
     def close(self) -> None:
         """Ends every connection, of every thread. Twice is harmless."""

@@ -8,26 +8,32 @@ from __future__ import annotations
 import errno
 import ipaddress
 import os
+import secrets
 import socket
 import stat
+import struct
+import sys
 from pathlib import Path
 
 from ..errors import PortUnavailable
 
 __all__ = [
     "address_towards",
+    "bind_local",
     "bind_tcp",
     "bind_unix",
     "get_host",
     "get_open_port",
     "is_loopback",
     "is_wildcard",
+    "may_share",
     "parse",
     "tcp_endpoint",
 ]
 
 BACKLOG = 4096  # a whole cluster may connect at once; the default of 100 costs it SYN retries of a second
 ANY_PORT = (0, 0)
+_CREDENTIALS = struct.Struct("@iII")  # pid, uid, gid
 
 
 def bind_tcp(host: str, ports: tuple[int, int] | None = None) -> socket.socket:
@@ -78,20 +84,52 @@ def bind_unix(path: str | Path) -> socket.socket:
     return listening
 
 
+def bind_local() -> tuple[socket.socket, str] | None:
+    """A listening Unix socket for processes of this host, and its endpoint; None: not on this system.
+
+    Its name is in Linux's abstract namespace: no file, so nothing is left when the process is killed, no folder that
+    must be kept from others, no limit of path length, and containers that share a network but no files share it too.
+    Anybody on the host may connect to it, so both sides look at whom they have got (``may_share``).
+    """
+    if not sys.platform.startswith("linux"):
+        return None
+    name = f"spark-partition-server-{os.getpid()}-{secrets.token_hex(16)}"
+    listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        listening.bind(f"\0{name}")
+        listening.listen(BACKLOG)
+    except OSError:  # forbidden by a sandbox, say: tcp does all that is needed
+        listening.close()
+        return None
+    return listening, f"ipc://@{name}"
+
+
+def may_share(connected: socket.socket) -> bool:
+    """Whether the other end of a Unix socket belongs to the user of this process, or to root."""
+    if not sys.platform.startswith("linux"):
+        return True  # the socket's folder has mode 0700
+    try:
+        octets = connected.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+    except OSError:
+        return False
+    user: int = _CREDENTIALS.unpack(octets)[1]
+    return user in (os.geteuid(), 0)
+
+
 def tcp_endpoint(host: str, port: int) -> str:
     """``tcp://host:port``, with brackets around an IPv6 address."""
     return f"tcp://[{host}]:{port}" if ":" in host else f"tcp://{host}:{port}"
 
 
 def parse(endpoint: str) -> tuple[socket.AddressFamily, tuple[str, int] | str]:
-    """The family and the address of ``tcp://host:port`` or ``ipc://path``.
+    """The family and the address of ``tcp://host:port``, ``ipc://path`` or ``ipc://@name`` (without a file).
 
     Raises:
         ValueError: it is neither.
     """
     scheme, _, rest = endpoint.partition("://")
     if scheme == "ipc" and rest:
-        return socket.AF_UNIX, rest
+        return socket.AF_UNIX, f"\0{rest[1:]}" if rest[0] == "@" else rest
     host, _, port = rest.rpartition(":")
     bracketed = host.startswith("[") and host.endswith("]")
     if bracketed:

@@ -22,7 +22,7 @@ from ..wire.codec import PREAMBLE_BYTES
 from ..wire.messages import FIELDS_BYTES_MAX, FRAMES_MAX, Frame
 from ..wire.zmtp import Allocate, Engine, Frames, Limits, allocate, encode_small, encode_vector
 from .clock import monotonic
-from .endpoints import parse
+from .endpoints import may_share, parse
 
 __all__ = ["Lane"]
 
@@ -42,10 +42,14 @@ class Lane:
     Making one connects and shakes hands.
 
     Args:
-        endpoint: ``tcp://host:port`` or ``ipc://path``.
+        endpoint: ``tcp://host:port``, ``ipc://path`` or ``ipc://@name``.
         deadline: by which that must be done (``monotonic``).
         message_bytes_max: the largest payload accepted, all frames of a message together.
         memory: where long frames are received into.
+
+    Attributes:
+        endpoint: what errors call the other side.
+        used: when it was used last; kept by its owner.
 
     Raises:
         TimeoutError: not done by the deadline.
@@ -57,7 +61,7 @@ class Lane:
 
     def __init__(self, endpoint: str, deadline: float, message_bytes_max: int, memory: Allocate = allocate) -> None:
         self.endpoint = endpoint
-        self.used = 0.0  # when it was used last; its owner keeps this
+        self.used = 0.0
         self._armed = math.inf
         self._pid = os.getpid()
         self._polls = _signals_are_handled()
@@ -259,7 +263,10 @@ def _connect_to(family: socket.AddressFamily, address: Any, timeout: float) -> s
     try:
         connected.settimeout(timeout)
         connected.connect(address)
-        if family != socket.AF_UNIX:
+        if family == socket.AF_UNIX:
+            if not may_share(connected):
+                raise PermissionError("the server's socket belongs to another user")
+        else:
             connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             connected.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     except BaseException:

@@ -24,6 +24,7 @@ from ..wire.zmtp import Engine, Frames, Limits, encode_small
 from .accepting import Accepting
 from .clock import monotonic
 from .connection import BACKLOG_BYTES, Caller, Connection
+from .endpoints import may_share
 
 __all__ = ["BACKLOG_BYTES", "Answer", "Caller", "Connection", "Listener"]
 
@@ -201,7 +202,12 @@ class Listener:
             accepted.close()
             return
         accepted.setblocking(False)
-        if accepted.family != socket.AF_UNIX:
+        if accepted.family == socket.AF_UNIX:
+            if not may_share(accepted):
+                log.warning("refused: a process of another user connects to the same-host lane")
+                accepted.close()
+                return
+        else:
             accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             accepted.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         engine = Engine(b"ROUTER", self._limits)
