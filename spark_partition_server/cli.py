@@ -37,6 +37,7 @@ STATUS = "sps.status"  # what every QueryServer answers
 AT_ONCE = 16  # servers looked at side by side
 PINGS = 10  # round trips of one ping
 LOOK_EVERY = 0.05  # seconds between two looks whether the cluster has gone
+KEY = "key="
 OK, FAILED = 0, 1
 
 Table = Sequence[Sequence[str]]
@@ -78,7 +79,8 @@ def _parser() -> argparse.ArgumentParser:
 
     command("status", _status, "Shows who serves which partition, and how it is doing.")
     call = command("call", _call, "Calls a method of one partition, or of all, and prints what it returns.")
-    call.add_argument("partition", type=_partition, metavar="PARTITION", help="a number, or: all")
+    partition = "a number, or: all, or: key=KEY for the partition that owns a key (JSON, else text)"
+    call.add_argument("partition", type=_partition, metavar="PARTITION", help=partition)
     call.add_argument("method", metavar="METHOD")
     call.add_argument("arguments", nargs="*", metavar="ARGUMENT", help="JSON; what is no JSON is taken for text")
     named = "an argument by name; may come more than once"
@@ -97,7 +99,9 @@ def _seconds(text: str) -> float:
     return value
 
 
-def _partition(text: str) -> int | None:
+def _partition(text: str) -> int | str | None:
+    if text.startswith(KEY):
+        return text
     return None if text == "all" else int(text)
 
 
@@ -157,7 +161,9 @@ def _call(parsed: Any, output: TextIO) -> int:
         if parsed.partition is None:
             result: Any = client.call_all(parsed.method, *arguments, **dict(parsed.named))
         else:
-            result = client.call(parsed.partition, parsed.method, *arguments, **dict(parsed.named))
+            key = parsed.partition
+            partition = client.partition_of(_value(key.removeprefix(KEY))) if isinstance(key, str) else key
+            result = client.call(partition, parsed.method, *arguments, **dict(parsed.named))
     if parsed.json:
         _print_json(result, output)
     else:

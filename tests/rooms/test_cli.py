@@ -10,10 +10,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from support.probe import Probe
 from support.wait import wait_until
 
-from spark_partition_server import connection_file
+from spark_partition_server import connection_file, stable_hash
 from spark_partition_server.cli import main
+from spark_partition_server.testing import local_cluster
 
 SECONDS = "20"
 
@@ -54,6 +56,16 @@ def test_call_prints_the_result(cluster):
     assert (code, json.loads(text)) == (0, [[7, [1, 2], "alice"], {"key": None}])
     code, text = run("call", cluster.connection_file, "all", "rank", "--json")
     assert (code, json.loads(text)) == (0, [0, 1, 2])
+
+
+def test_call_finds_the_partition_of_a_key():
+    """By the partitioner of the data; a number is a key of another kind than its digits."""
+    keys = ["alice", "7", 7]
+    pairs = [[(key, f"{key!r}") for key in keys if stable_hash(key) % 2 == rank] for rank in range(2)]
+    with local_cluster(Probe(), pairs, partitioner=stable_hash) as made:
+        assert made.connection_file is not None
+        for text, value in (("alice", "'alice'"), ('"7"', "'7'"), ("7", "7")):
+            assert run("call", made.connection_file, f"key={text}", "get", text) == (0, f"{value}\n")
 
 
 @pytest.mark.parametrize(

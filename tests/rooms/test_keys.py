@@ -123,6 +123,15 @@ def test_a_function_that_places_nowhere_is_an_error_of_its_key(function, reason)
         Keys(function).partition_of("a", None, SIZE)
 
 
+def test_the_reason_of_a_partitioner_of_ours_is_told_as_it_is():
+    """Not wrapped in another one: the text begins with what to do."""
+    told = {"name": "portable_hash", "seed": None, "algorithm": "siphash13", "width": 64, "modulus": 2**61 - 1}
+    told |= {"cutoff": 0, "byteorder": "little", "implementation": "cpython"}
+    with pytest.raises(UnroutableKey, match="^key 'a': the executors hash texts with a seed"):
+        Keys().partition_of("a", told, SIZE)
+    assert Keys().partition_of(5, told, SIZE) == 2
+
+
 def test_what_the_function_raises_is_what_the_caller_gets():
     """A bug in it should look like one."""
 
