@@ -127,7 +127,7 @@ def test_the_reason_of_a_partitioner_of_ours_is_told_as_it_is():
     """Not wrapped in another one: the text begins with what to do."""
     told = {"name": "portable_hash", "seed": None, "algorithm": "siphash13", "width": 64, "modulus": 2**61 - 1}
     told |= {"cutoff": 0, "byteorder": "little", "implementation": "cpython"}
-    with pytest.raises(UnroutableKey, match="^key 'a': the executors hash texts with a seed"):
+    with pytest.raises(UnroutableKey, match=r"^key 'a': the executors hash texts with a seed"):
         Keys().partition_of("a", told, SIZE)
     assert Keys().partition_of(5, told, SIZE) == 2
 
