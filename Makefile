@@ -41,14 +41,12 @@ lint: .venv/installed ## ruff and mypy
 	.venv/bin/python -m ruff check $(SOURCES)
 	.venv/bin/python -m mypy
 
-bench: .venv/installed ## the benchmarks: the floor, the latency of a call, the cost of a start
-	.venv/bin/python benchmarks/floor.py
-	.venv/bin/python benchmarks/latency.py
-	.venv/bin/python benchmarks/startup.py
+bench: .venv/bench ## the benchmarks: tables, JSON and plots in benchmarks/results; about ten minutes
+	.venv/bin/python benchmarks/run.py
 
 clean: ## remove everything that make and the tools made, the virtual environments included
 	rm -rf .venv .venv35 build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
-	rm -rf spark-warehouse metastore_db derby.log artifacts
+	rm -rf spark-warehouse metastore_db derby.log artifacts benchmarks/results
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 help: ## this list
@@ -65,6 +63,10 @@ smoke35: .venv35/installed
 	@$(PYTHON) -m venv .venv
 	@.venv/bin/python $(NEWEST_PIP)
 	@.venv/bin/python $(PIP_INSTALL) --editable '.[dev]' 'pyspark==4.*'
+	@touch $@
+
+.venv/bench: .venv/installed
+	@.venv/bin/python $(PIP_INSTALL) --editable '.[bench]'
 	@touch $@
 
 .venv35/installed: $(REQUIREMENTS) | requirements

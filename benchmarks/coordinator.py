@@ -39,7 +39,7 @@ from typing import Any
 
 import msgpack
 import zmq
-from measuring import Child, Watch, await_quiet, say
+from measuring import DISTURBED, Child, Watch, await_quiet, say
 from report import document, finish, report_arguments
 
 from spark_partition_server import Coordinator
@@ -51,7 +51,6 @@ DRIVERS = 8  # processes
 INTERVAL = 1.0  # seconds between two heartbeats of a member
 SETTLE = 2.0  # seconds between the last registration and the measurement
 PROBES = 0.01  # seconds between two echoes asked for
-BARS = {"registered_s": 5.0, "cores": 0.6, "lost": 0}
 
 
 # ----------------------------------------------------------------------------------- the coordinator's process
@@ -211,15 +210,9 @@ class Probe:
         self.context.destroy(linger=0)
 
 
-def tell(child: Child, line: str) -> None:
-    assert child.process.stdin is not None
-    child.process.stdin.write(line + "\n")
-    child.process.stdin.flush()
-
-
-def measure(members: int, seconds: float) -> dict[str, Any]:
+def measure(members: int, seconds: float, disturbed: float) -> dict[str, Any]:
     """One size."""
-    await_quiet()
+    await_quiet(disturbed)
     with ExitStack() as stack:
         coordinator = stack.enter_context(Child(__file__, "--coordinate", str(members), grace=5.0))
         where = coordinator.hello
@@ -234,7 +227,7 @@ def measure(members: int, seconds: float) -> dict[str, Any]:
         cpu_before = thread_seconds(coordinator.pid)
         went = time.monotonic()
         for driver in drivers:
-            tell(driver, "go")
+            driver.tell("go")
         probe = Probe(where, members - 1)
         stack.callback(probe.close)
         complete = coordinator.line()
@@ -243,7 +236,7 @@ def measure(members: int, seconds: float) -> dict[str, Any]:
         began, cpu_before = time.monotonic(), thread_seconds(coordinator.pid)
         echoes, lookups = probe.run(seconds)
         elapsed, cpu = time.monotonic() - began, thread_seconds(coordinator.pid)
-        tell(coordinator, "report")
+        coordinator.tell("report")
         state = coordinator.line()
         used = {name: (cpu[name] - cpu_before[name]) / elapsed for name in cpu}
         found = {
@@ -265,7 +258,7 @@ def measure(members: int, seconds: float) -> dict[str, Any]:
             "others_cores": watch.others(),
         }
         for driver in drivers:
-            tell(driver, "stop")
+            driver.tell("stop")
         said = [driver.line() for driver in drivers]
         found["refused"] = sum(one["refused"] for one in said)
         found["sent_per_s"] = sum(one["sent_per_s"] for one in said)
@@ -298,6 +291,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--members", type=int, nargs="+", default=[1_000, 5_000, 10_000])
     parser.add_argument("--seconds", type=float, default=10.0, help="of heartbeats, for each size")
+    text = "share of a core that processes of others may use when it begins; it waits a little for that"
+    parser.add_argument("--disturbed", type=float, default=DISTURBED, help=f"{text}; default {DISTURBED}")
     report_arguments(parser)
     parser.add_argument("--coordinate", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--drive", type=int, nargs=2, help=argparse.SUPPRESS)
@@ -308,9 +303,23 @@ def main() -> None:
     if options.drive is not None:
         return run_members(*options.drive, options.where)
     sizes = options.members[:1] if options.quick else options.members
-    found = [measure(members, 3.0 if options.quick else options.seconds) for members in sizes]
+    found = [measure(members, 3.0 if options.quick else options.seconds, options.disturbed) for members in sizes]
     print_table(found)
-    finish(options, document("coordinator", sizes=found, bars=BARS))
+    finish(options, document("coordinator", sizes=found), lambda figure: draw(figure, found))
+
+
+def draw(figure: Any, found: list[dict[str, Any]]) -> None:
+    left, right = figure.subplots(1, 2)
+    members = [row["members"] for row in found]
+    left.plot(members, [row["registered_s"] for row in found], marker="o")
+    left.set(xlabel="members", ylabel="s until all are registered", ylim=(0, None))
+    for kind in ("libzmq", "python"):
+        right.plot(members, [row["cores_by_thread"][kind] for row in found], marker="o", label=kind)
+    right.plot(members, [row["cores"] for row in found], marker="o", label="together")
+    right.set(xlabel="members, a heartbeat a second each", ylabel="cores", ylim=(0, None))
+    right.legend()
+    for axes in (left, right):
+        axes.grid(alpha=0.3)
 
 
 if __name__ == "__main__":

@@ -24,8 +24,9 @@ from __future__ import annotations
 import argparse
 import socket
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
+from itertools import islice
 from typing import Any
 
 import msgpack
@@ -81,6 +82,17 @@ def serve_router(ready: Ready) -> None:
         router.send_multipart([sender, request_id, msgpack.packb(handlers[method](*arguments))])
 
 
+def serve_batches(ready: Ready) -> None:
+    """As ``serve_router``, with any number of requests in one message; for ``batch.py``."""
+    handlers: dict[str, Callable[..., Any]] = {"get": make_table().get}
+    router = zmq.Context().socket(zmq.ROUTER)
+    ready(router.bind_to_random_port("tcp://127.0.0.1"))
+    while True:
+        sender, request_id, body = router.recv_multipart()
+        answers = [handlers[method](*arguments) for method, arguments in msgpack.unpackb(body)]
+        router.send_multipart([sender, request_id, msgpack.packb(answers)])
+
+
 def serve_socket(ready: Ready) -> None:
     handlers: dict[str, Callable[..., Any]] = {"get": make_table().get}
     with socket.create_server(("127.0.0.1", 0)) as listening:
@@ -114,6 +126,7 @@ SERVERS: dict[str, Callable[[Ready], None]] = {
     "msgpack_dealer_router": serve_router,
     "plain_socket": serve_socket,
 }
+BATCHES = "msgpack_batches"
 
 
 # ----------------------------------------------------------------------------------- the clients
@@ -134,8 +147,10 @@ class ReqRep:
 
 
 class Dealer:
-    def __init__(self, port: int) -> None:
-        self.context = zmq.Context()
+    """Threads that share a context have a ``Dealer`` each."""
+
+    def __init__(self, port: int, context: zmq.Context[Any] | None = None) -> None:
+        self.context = context or zmq.Context()
         self.socket = self.context.socket(zmq.DEALER)
         self.socket.connect(f"tcp://127.0.0.1:{port}")
         self.last = 0
@@ -148,6 +163,28 @@ class Dealer:
             answered, body = self.socket.recv_multipart()
             if answered == request_id:
                 return msgpack.unpackb(body)
+
+    def pipeline(self, keys: Sequence[str], window: int) -> int:
+        """Asks for all of them with ``window`` requests under way, and returns how many were answered."""
+        dealer, waiting = self.socket, set()
+        ahead = iter(keys)
+        for key in islice(ahead, window):
+            waiting.add(self.send(key))
+        answered = 0
+        while waiting:
+            request_id, body = dealer.recv_multipart()
+            waiting.remove(request_id)
+            assert msgpack.unpackb(body) is not None
+            answered += 1
+            for key in islice(ahead, 1):
+                waiting.add(self.send(key))
+        return answered
+
+    def send(self, key: str) -> bytes:
+        self.last += 1
+        request_id = LENGTH.pack(self.last)
+        self.socket.send_multipart([request_id, msgpack.packb(["get", [key]])])
+        return request_id
 
     def close(self) -> None:
         self.context.destroy(linger=0)
@@ -192,13 +229,14 @@ def open_variant(name: str, regime: Regime, stack: ExitStack) -> Variant:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_arguments(parser)
-    parser.add_argument("--serve", choices=SERVERS, help=argparse.SUPPRESS)
+    servers = SERVERS | {BATCHES: serve_batches}
+    parser.add_argument("--serve", choices=servers, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.serve:
         pin(options.cpu)
-        SERVERS[options.serve](lambda port: say(port=port))
+        servers[options.serve](lambda port: say(port=port))
     else:
-        measure_regimes(options, BASELINE, open_all)
+        measure_regimes(options, "floor", BASELINE, open_all)
 
 
 def open_all(regime: Regime, stack: ExitStack) -> dict[str, Variant]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import random
 import statistics
 import subprocess
@@ -22,8 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-import msgpack
-import zmq
+from report import document, finish, machine, report_arguments
 
 WARM_UP = 20  # calls at the beginning of a burst that are not timed: the caches belong to the variant before
 DISTURBED = 0.15  # of one core, used by processes of others
@@ -63,6 +61,11 @@ class Child:
         assert self.process.stdout is not None
         found: dict[str, Any] = json.loads(self.process.stdout.readline())
         return found
+
+    def tell(self, line: str) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write(line + "\n")
+        self.process.stdin.flush()
 
     def __enter__(self) -> Child:
         return self
@@ -149,12 +152,12 @@ class Watch:
         return sum(used - self.used.get(pid, 0) for pid, used in now.items() if pid not in self.own) / elapsed
 
 
-def await_quiet() -> None:
+def await_quiet(disturbed: float = DISTURBED) -> None:
     patience = time.monotonic() + QUIET_PATIENCE
     while time.monotonic() < patience:
         watch = Watch()
         time.sleep(QUIET_SAMPLE)
-        if watch.others() <= DISTURBED:
+        if watch.others() <= disturbed:
             return
 
 
@@ -172,17 +175,17 @@ class Burst:
         return statistics.median(self.times)
 
 
-def burst(caller: Caller, server: int, keys: Sequence[str]) -> Burst:
+def burst(caller: Caller, server: int | None, keys: Sequence[str]) -> Burst:
     call, clock, times = caller.call, time.perf_counter_ns, []
     watch = Watch()
     for key in keys[:WARM_UP]:
         call(key)
-    client_before, server_before = time.process_time_ns(), cpu_ns(server)
+    client_before, server_before = time.process_time_ns(), cpu_ns(server) if server else 0
     for key in keys:
         began = clock()
         call(key)
         times.append((clock() - began) / 1e3)
-    client_cpu, server_cpu = time.process_time_ns() - client_before, cpu_ns(server) - server_before
+    client_cpu, server_cpu = time.process_time_ns() - client_before, (cpu_ns(server) if server else 0) - server_before
     calls = 1e3 * len(keys)
     return Burst(times, client_cpu / calls, server_cpu / calls, watch.others())
 
@@ -190,19 +193,20 @@ def burst(caller: Caller, server: int, keys: Sequence[str]) -> Burst:
 @dataclass
 class Variant:
     caller: Caller
-    server: int  # its process
+    server: int | None  # its process; None: its CPU time is not known
+    calls: int | None = None  # a burst has no more of them, where one takes long
     kept: dict[int, Burst] = field(default_factory=dict)  # by round
 
 
-def run_rounds(variants: dict[str, Variant], rounds: int, keys: Sequence[str]) -> None:
+def run_rounds(variants: dict[str, Variant], rounds: int, keys: Sequence[str], disturbed: float = DISTURBED) -> None:
     """Every variant once a round, in random order."""
     draw = random.Random(SEED)
     for number in range(rounds):
         for name in draw.sample(list(variants), len(variants)):
             variant = variants[name]
-            await_quiet()
-            one = burst(variant.caller, variant.server, keys)
-            if one.others <= DISTURBED:
+            await_quiet(disturbed)
+            one = burst(variant.caller, variant.server, keys[: variant.calls])
+            if one.others <= disturbed:
                 variant.kept[number] = one
 
 
@@ -245,17 +249,6 @@ def print_table(title: str, found: dict[str, dict[str, Any]], baseline: str) -> 
         print(f"| {name} | {kept} | {row['p50_us']:.1f} | {row['p99_us']:.0f} | {ratio} | {cpu} |")
 
 
-def machine() -> dict[str, str]:
-    return {
-        "python": platform.python_version(),
-        "pyzmq": zmq.pyzmq_version(),
-        "libzmq": zmq.zmq_version(),
-        "msgpack": ".".join(map(str, msgpack.version)),
-        "cpus": str(len(os.sched_getaffinity(0))),
-        "system": f"{platform.system()} {platform.release().partition('-')[0]} {platform.machine()}",
-    }
-
-
 # ----------------------------------------------------------------------------------- the command line
 
 ENTRIES = 10_000
@@ -276,34 +269,65 @@ class Regime:
 
 FREE = Regime("free placement", None, None)
 PINNED = Regime("client on CPU 0, servers on CPU 1", 0, 1)
+APART = Regime("beside Ray, Dask and Spark, free placement", None, None)
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: argparse.ArgumentParser, rounds: int = 40) -> None:
     only = parser.add_mutually_exclusive_group()
     only.add_argument("--free", action="store_true", help="only where the scheduler places the processes")
     only.add_argument("--pin", action="store_true", help="only with the client on CPU 0 and the servers on CPU 1")
-    parser.add_argument("--rounds", type=int, default=40)
     parser.add_argument("--calls", type=int, default=300, help="of one variant in one round")
-    parser.add_argument("--json", type=Path, metavar="FILE")
+    add_rounds(parser, rounds)
     parser.add_argument("--cpu", type=int, help=argparse.SUPPRESS)
 
 
+def add_rounds(parser: argparse.ArgumentParser, rounds: int) -> None:
+    parser.add_argument("--rounds", type=int, default=rounds)
+    text = "share of a core that processes of others may use during a burst that is kept"
+    parser.add_argument("--disturbed", type=float, default=DISTURBED, help=f"{text}; default {DISTURBED}")
+    report_arguments(parser)
+
+
 def measure_regimes(
-    options: argparse.Namespace, baseline: str, open_all: Callable[[Regime, ExitStack], dict[str, Variant]]
+    options: argparse.Namespace,
+    name: str,
+    baseline: str,
+    open_all: Callable[[Regime, ExitStack], dict[str, Variant]],
+    apart: bool = False,
+    **more: Any,
 ) -> None:
-    """Runs what the options ask for, prints a table for each regime, and writes the file."""
+    """Runs what the options ask for, prints a table for each regime, writes the file and draws the plot."""
     found: dict[str, Any] = {}
+    samples: dict[str, dict[str, list[float]]] = {}
     draw = random.Random(SEED)
     keys = [key_of(draw.randrange(ENTRIES)) for _ in range(options.calls)]
+    rounds = 5 if options.quick else options.rounds
     print(", ".join(f"{name} {value}" for name, value in machine().items()))
-    print(f"{options.rounds} rounds of {options.calls} calls of each variant")
-    for regime in [FREE] * (not options.pin) + [PINNED] * (not options.free):
+    print(f"{rounds} rounds of {options.calls} calls of each variant")
+    for regime in [FREE] * (not options.pin) + [PINNED] * (not options.free) + [APART] * apart:
         with ExitStack() as stack:
             variants = open_all(regime, stack)
             with placed(regime.client_cpu):
-                run_rounds(variants, options.rounds, keys)
-        found[regime.title] = summarise(variants, baseline, options.rounds)
+                run_rounds(variants, rounds, keys, options.disturbed)
+        found[regime.title] = summarise(variants, baseline, rounds)
+        samples[regime.title] = {
+            name: sorted(time for one in variant.kept.values() for time in one.times)
+            for name, variant in variants.items()
+        }
         print_table(regime.title, found[regime.title], baseline)
-    if options.json:
-        document = {"machine": machine(), "calls": options.calls, "regimes": found}
-        options.json.write_text(json.dumps(document, indent=2) + "\n")
+    done = document(name, calls=options.calls, disturbed=options.disturbed, regimes=found, **more)
+    finish(options, done, lambda figure: draw_distributions(figure, samples))
+
+
+def draw_distributions(figure: Any, samples: dict[str, dict[str, list[float]]]) -> None:
+    """How many of the calls were over after so many microseconds, one panel a regime."""
+    panels = figure.subplots(1, len(samples), sharey=True, squeeze=False)[0]
+    for axes, (title, variants) in zip(panels, samples.items(), strict=True):
+        for name, times in variants.items():
+            if times:
+                step = max(len(times) // 400, 1)
+                axes.plot(times[::step], [100 * i / len(times) for i in range(0, len(times), step)], label=name)
+        axes.set(title=title, xscale="log", xlabel="us", ylim=(0, 100))
+        axes.grid(alpha=0.3)
+    panels[0].set_ylabel("% of the calls are over")
+    panels[0].legend(fontsize=7)

@@ -51,6 +51,12 @@ def commit() -> str:
         return ""
 
 
+def skip(skipped: dict[str, str], name: str, reason: str) -> None:
+    """Notes and says in one line what is left out."""
+    skipped[name] = reason
+    print(f"skipped: {name}: {reason}", flush=True)
+
+
 def document(name: str, **found: Any) -> dict[str, Any]:
     """The figures of one benchmark with all that says where they come from."""
     when = datetime.now(timezone.utc).isoformat(timespec="seconds")
@@ -64,20 +70,18 @@ def report_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def finish(options: argparse.Namespace, found: dict[str, Any], draw: Callable[[Any], None] | None = None) -> None:
-    """Writes what the options ask for. ``draw`` gets matplotlib's ``pyplot.Axes``."""
+    """Writes what the options ask for. ``draw`` gets a matplotlib ``Figure``."""
     if options.json:
         options.json.write_text(json.dumps(found, indent=1) + "\n")
     if not options.plot or draw is None:
         return
     try:
-        import matplotlib
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
     except ImportError:
         print("no plot: matplotlib is not installed (the extra `bench`)")
         return
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(figsize=(7, 4), layout="constrained")
-    draw(axes)
-    figure.savefig(options.plot, dpi=90)
-    pyplot.close(figure)
+    figure = Figure(figsize=(9, 4.2), layout="constrained")
+    FigureCanvasAgg(figure)
+    draw(figure)
+    figure.savefig(options.plot, dpi=80)

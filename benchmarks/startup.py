@@ -13,7 +13,7 @@ Expected order of magnitude, written down before the first run: a bare job 30 to
 (questions to the JVM over py4j 10 to 20 ms, ZeroMQ's handshake 5 ms, the first call 2 ms); a first start 100 to 200 ms
 more again for the imports; ``stop()`` 50 ms. The first start must not take more than 0.5 s longer than the bare job.
 
-    python benchmarks/startup.py [--rounds 10] [--partitions 2] [--json FILE]
+    python benchmarks/startup.py [--rounds 10] [--partitions 2] [--json FILE] [--plot FILE] [--quick]
 
 A measurement during which processes that do not belong to the benchmark used more than 15 % of a core is dropped, as
 in ``floor.py``.
@@ -22,17 +22,16 @@ in ``floor.py``.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import platform
 import statistics
 import sys
 import time
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import Any
 
 from measuring import DISTURBED, Watch, await_quiet
+from report import document, finish, report_arguments
 
 os.environ["PYSPARK_PYTHON"] = sys.executable  # before Spark starts its JVM
 os.environ["SPARK_LOCAL_IP"] = "127.0.0.1"
@@ -127,7 +126,7 @@ def timed(action: Callable[[], dict[str, float]]) -> dict[str, float]:
     await_quiet()
     watch = Watch()
     found = action()
-    return {**found, "disturbed": float(watch.others() > DISTURBED)}
+    return {**found, "others": watch.others()}
 
 
 def bare_job(rdd: Any) -> dict[str, float]:
@@ -200,23 +199,22 @@ def run_round(sc: Any, number: int, partitions: int) -> dict[str, dict[str, floa
         found[f"bare before {name}"] = timed(lambda: bare_job(rdd))
         found[f"{name} start"] = timed(lambda cluster=cluster: start(cluster))
         found[f"{name} stop"] = timed(lambda cluster=cluster: stop(cluster))
-    if not imported["disturbed"]:
-        found["first start"]["import"] = imported["import"]
+    found["first start"]["import"] = imported["import"]
     return found
 
 
-def summarise(rounds: list[dict[str, dict[str, float]]]) -> dict[str, dict[str, Any]]:
+def summarise(rounds: list[dict[str, dict[str, float]]], disturbed: float) -> dict[str, dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {}
     for name in rounds[0]:
-        clean = [one[name] for one in rounds if not one[name]["disturbed"]]
+        clean = [one[name] for one in rounds if one[name]["others"] <= disturbed]
         found[name] = {"kept": len(clean), "rounds": len(rounds)}
-        for part in {part for one in clean for part in one} - {"disturbed"}:
+        for part in {part for one in clean for part in one} - {"others"}:
             values = [one[part] for one in clean if part in one]
             if values:
                 found[name][part] = {"median": statistics.median(values), "min": min(values), "max": max(values)}
     for name in ("first", "later"):
         bare, started = f"bare before {name}", f"{name} start"
-        both = [one for one in rounds if not one[bare]["disturbed"] and not one[started]["disturbed"]]
+        both = [one for one in rounds if max(one[bare]["others"], one[started]["others"]) <= disturbed]
         if both:
             extra = [one[started]["total"] - one[bare]["total"] for one in both]
             found[started]["extra"] = {"median": statistics.median(extra), "min": min(extra), "max": max(extra)}
@@ -247,7 +245,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--partitions", type=int, default=2)
-    parser.add_argument("--json", type=Path, metavar="FILE")
+    text = "share of a core that processes of others may use during a measurement that is kept"
+    parser.add_argument("--disturbed", type=float, default=DISTURBED, help=f"{text}; default {DISTURBED}")
+    report_arguments(parser)
     options = parser.parse_args()
     import pyspark
 
@@ -258,15 +258,30 @@ def main() -> None:
     sc.setLogLevel("ERROR")
     try:
         run_round(sc, 0, options.partitions)  # the JVM compiles what it will need
-        rounds = [run_round(sc, number + 1, options.partitions) for number in range(options.rounds)]
+        numbers = range(1, (2 if options.quick else options.rounds) + 1)
+        rounds = [run_round(sc, number, options.partitions) for number in numbers]
     finally:
         sc.stop()
-    found = summarise(rounds)
+    found = summarise(rounds, options.disturbed)
     machine = f"Python {platform.python_version()}, pyspark {pyspark.__version__}, {os.cpu_count()} CPUs"
     print(f"{machine}, master local[{options.partitions}], {options.partitions} partitions")
     print_tables(found)
-    if options.json:
-        options.json.write_text(json.dumps({"machine": machine, "found": found}, indent=2) + "\n")
+    done = document("startup", pyspark=pyspark.__version__, found=found, disturbed=options.disturbed)
+    finish(options, done, lambda figure: draw(figure, found))
+
+
+def draw(figure: Any, found: dict[str, dict[str, Any]]) -> None:
+    """Where the time of a start goes."""
+    axes = figure.subplots()
+    for name in ("first", "later"):
+        row, left = found[f"{name} start"], 0.0
+        for number, part in enumerate(PARTS):
+            if part in row and part != "import":  # which is within another part
+                width = row[part]["median"] * 1e3
+                axes.barh(name, width, left=left, color=f"C{number}", label=part if name == "first" else None)
+                left += width
+    axes.set_xlabel("ms")
+    axes.legend(fontsize=8)
 
 
 if __name__ == "__main__":
