@@ -49,6 +49,8 @@ VERSION = 1
 RUN_ID_BYTES = 8
 PREAMBLE = struct.Struct("!3sBBBH8s")
 PREAMBLE_BYTES = PREAMBLE.size  # 16
+ONE_NUMBER_BYTES = 14  # an array of one integer, in its longest encodings
+FEW_FIELDS_BYTES = 64  # so few octets can announce no more than there is
 FIELDS_ITEMS_MAX = 1024  # of one array or map: msgpack makes room for as many as a header announces
 VIEW_BYTES_MAX = 16 * 1024 * 1024  # a hundred thousand members of 160 octets
 
@@ -161,7 +163,10 @@ def decode_fields(frame: Frame) -> list[Any]:
     if len(frame) > FIELDS_BYTES_MAX:
         raise RemoteProtocolError(f"the fields take {len(frame)} octets, over {FIELDS_BYTES_MAX}", Code.MALFORMED)
     try:
-        values = msgpack.unpackb(frame, max_array_len=FIELDS_ITEMS_MAX, max_map_len=FIELDS_ITEMS_MAX)
+        if len(frame) <= FEW_FIELDS_BYTES:
+            values = msgpack.unpackb(frame)
+        else:
+            values = msgpack.unpackb(frame, max_array_len=FIELDS_ITEMS_MAX, max_map_len=FIELDS_ITEMS_MAX)
     except Exception as error:  # noqa: BLE001 - msgpack raises six kinds of exception on foreign bytes
         raise RemoteProtocolError(f"the fields are not msgpack: {describe(error)}", Code.MALFORMED) from None
     if type(values) is not list:
@@ -236,13 +241,13 @@ def reply_frames(opening: bytes, call_id: int, payload: Sequence[Frame], pack: P
 
 def read_reply(frames: Sequence[Frame], opening: bytes) -> int | None:
     """The call id of a REPLY; None: it is none, or not a plain one, and ``decode`` is to look at it."""
-    if len(frames) < 3 or frames[0] != opening:
+    if len(frames) < 3 or frames[0] != opening or len(frames[1]) > ONE_NUMBER_BYTES:
         return None
-    values = decode_fields(frames[1])
-    if len(values) != 1 or type(values[0]) is not int:
+    try:
+        (call_id,) = msgpack.unpackb(frames[1])
+    except Exception:  # noqa: BLE001 - whatever it is, decode says it better
         return None
-    call_id: int = values[0]
-    return call_id
+    return call_id if type(call_id) is int else None
 
 
 # ----------------------------------------------------------------------------------------------- views

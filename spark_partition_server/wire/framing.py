@@ -1,4 +1,4 @@
-"""Messages to the octets of ZMTP: the sending half of the engine, without a state.
+"""Messages to the octets of ZMTP, and the plainest of them back: what of the engine has no state.
 
 ::
 
@@ -11,7 +11,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Final, TypeAlias
 
-__all__ = ["Frame", "Frames", "Pieces", "command", "encode", "encode_small", "encode_vector", "ready_property"]
+__all__ = [
+    "THREE_SHORT_BYTES",
+    "Frame",
+    "Frames",
+    "Pieces",
+    "command",
+    "encode",
+    "encode_small",
+    "encode_vector",
+    "ready_property",
+    "three_short",
+]
 
 Frame: TypeAlias = "bytes | bytearray | memoryview"
 Frames: TypeAlias = "list[Frame]"
@@ -22,6 +33,7 @@ COMMAND: Final = 0x04
 
 SMALL_BYTES: Final = 32 * 1024  # a message up to this size is copied into one piece: one send
 DIRECT_BYTES: Final = 8192  # a frame of this size or more is sent from, and received into, memory of its own
+THREE_SHORT_BYTES: Final = 3 * 255  # what three short frames have at the most
 JOINED_BYTES: Final = 4096  # neighbouring pieces of a frame up to this size are copied together
 
 _SHORT_LAST = tuple(bytes((0, size)) for size in range(256))
@@ -132,3 +144,23 @@ def ready_property(name: bytes, value: bytes) -> bytes:
 
 def _long_header(size: int, flags: int) -> bytes:
     return bytes((flags | LONG,)) + size.to_bytes(8, "big")
+
+
+def three_short(data: bytes, position: int, end: int, messages: list[Frames]) -> int:
+    """Takes messages of three short frames, as most calls and answers are, until something else comes.
+
+    Returns the position of that.
+    """
+    while end - position >= 6 and data[position] == MORE:
+        first = position + 2 + data[position + 1]
+        if first + 1 >= end or data[first] != MORE:
+            break
+        second = first + 2 + data[first + 1]
+        if second + 1 >= end or data[second]:
+            break
+        third = second + 2 + data[second + 1]
+        if third > end:
+            break
+        messages.append([data[position + 2 : first], data[first + 2 : second], data[second + 2 : third]])
+        position = third
+    return position

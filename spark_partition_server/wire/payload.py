@@ -91,7 +91,7 @@ def decode_value(frames: Sequence[Frame]) -> Any:
     if not frames:
         raise RemoteProtocolError("a value has at least one frame", Code.MALFORMED)
     first = frames[0]
-    extension = partial(_extension, frames=frames)
+    extension = _ALONE if len(frames) == 1 else partial(_extension, frames=frames)
     try:
         return msgpack.unpackb(first, strict_map_key=False, timestamp=3, ext_hook=extension)
     except TypeError:
@@ -233,3 +233,6 @@ def _view(numpy: Any, frames: Sequence[Frame], index: int, dtype: str, shape: li
     if array.nbytes != len(frames[index]):
         raise ValueError(f"the array takes {array.nbytes} octets, its frame has {len(frames[index])}")
     return array
+
+
+_ALONE = partial(_extension, frames=())  # for values without arrays, which are most

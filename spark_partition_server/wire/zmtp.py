@@ -30,12 +30,14 @@ from .framing import (
     DIRECT_BYTES,
     LONG,
     MORE,
+    THREE_SHORT_BYTES,
     Frames,
     command,
     encode,
     encode_small,
     encode_vector,
     ready_property,
+    three_short,
 )
 
 __all__ = ["Engine", "Frames", "Limits", "encode", "encode_small", "encode_vector"]
@@ -247,6 +249,8 @@ class Engine:
         frames, total = self._frames, self._bytes
         bytes_max, frames_max = self._limits.message_bytes, self._limits.frames
         position, end = start, len(data)
+        if self.ready and not frames and self._lent is None and bytes_max >= THREE_SHORT_BYTES and frames_max >= 3:
+            position = three_short(data, position, end, messages)
         while end - position >= 2:
             flags = data[position]
             if flags & LONG:
