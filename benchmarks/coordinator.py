@@ -1,9 +1,9 @@
 """How large may a cluster be before its coordinator is the trouble?
 
-The real ``Coordinator`` in a process of its own, as on a driver, and 1,000 / 5,000 / 10,000 simulated members: each has
-a ZeroMQ DEALER and a TCP connection of its own, says HELLO, and sends a heartbeat a second, which is echoed. They live
-in 8 processes (one libzmq context each), on the same machine, and send about one message at a time: each member has its
-own moment within the second. Arriving in bursts, messages cost the coordinator half as much, which would flatter it.
+The real ``Coordinator`` in a process of its own, as on a driver, and 1,000 / 5,000 / 10,000 simulated members
+(``members.py``): each has a connection of its own, says HELLO, and sends a heartbeat a second, which is echoed. They
+live in 8 processes on the same machine and send about one message at a time: each member has its own moment within the
+second. Arriving in bursts, messages cost the coordinator half as much, which would flatter it.
 
 What is measured, for each size:
 
@@ -27,28 +27,25 @@ import argparse
 import json
 import logging
 import os
-import random
 import resource
-import select
 import statistics
 import sys
 import time
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import msgpack
-import zmq
 from measuring import DISTURBED, Child, Watch, await_quiet, say
+from members import hello_of, run_members
 from report import document, finish, report_arguments
 
 from spark_partition_server import Coordinator
-from spark_partition_server.net.control import raise_descriptor_limit, set_member_options
+from spark_partition_server.net.control import dealer
 from spark_partition_server.wire import codec
-from spark_partition_server.wire.messages import Hello, Kind, Lookup
+from spark_partition_server.wire.messages import Kind, Lookup
 
 DRIVERS = 8  # processes
-INTERVAL = 1.0  # seconds between two heartbeats of a member
 SETTLE = 2.0  # seconds between the last registration and the measurement
 PROBES = 0.01  # seconds between two echoes asked for
 
@@ -89,75 +86,6 @@ def run_coordinator(members: int) -> None:
         coordinator.shutdown()
 
 
-# ----------------------------------------------------------------------------------- the members' processes
-
-
-class Member:
-    """One simulated member: a DEALER with the options of a real one."""
-
-    def __init__(self, context: zmq.Context[Any], where: dict[str, Any], rank: int) -> None:
-        run_id = bytes.fromhex(where["run"])
-        self.rank, self.sequence, self.refused, self.welcome = rank, 0, 0, False
-        self.opening = codec.preamble(Kind.HEARTBEAT, run_id)
-        self.kinds = {codec.preamble(kind, run_id): kind for kind in Kind}
-        token = bytes.fromhex(where["token"])
-        hello = Hello(rank, 1, 0, "127.0.0.1", 1024 + rank % 60_000, "", token, codec.VERSION, codec.VERSION)
-        self.hello = codec.encode(hello, run_id)
-        self.url = where["url"]
-        self.socket = context.socket(zmq.DEALER)
-        set_member_options(self.socket, ipv6=False)
-        self.socket.linger = 0
-
-    def connect(self) -> None:
-        self.socket.connect(self.url)
-        self.join()
-
-    def join(self) -> None:
-        self.socket.send_multipart(self.hello)
-
-    def drain(self) -> None:
-        """Takes what has come meanwhile: the echo of the heartbeat before."""
-        with suppress(zmq.Again):
-            while True:
-                kind = self.kinds.get(self.socket.recv_multipart(zmq.NOBLOCK)[0])
-                self.welcome = self.welcome or kind is Kind.WELCOME
-                self.refused += kind not in (Kind.WELCOME, Kind.HEARTBEAT)
-
-    def beat(self) -> None:
-        self.sequence += 1
-        self.socket.send_multipart([self.opening, msgpack.packb((self.rank, 1, self.sequence))])
-
-
-def run_members(first: int, count: int, where: dict[str, Any]) -> None:
-    """``count`` members from ``first`` on: join at the first line of stdin, beat until it is closed."""
-    raise_descriptor_limit(count)
-    context: zmq.Context[Any] = zmq.Context()
-    context.set(zmq.MAX_SOCKETS, count + 10)
-    members = [Member(context, where, rank) for rank in range(first, first + count)]
-    say(ready=count)
-    sys.stdin.readline()
-    for member in members:
-        member.connect()
-    draw = random.Random(first)
-    began = time.monotonic() + draw.random() * INTERVAL / count
-    turn = 0
-    while not select.select([sys.stdin], [], [], 0)[0]:
-        due = began + turn * INTERVAL / count
-        time.sleep(max(due - time.monotonic(), 0.0))
-        member = members[turn % count]
-        member.drain()
-        if member.welcome:
-            member.beat()
-        else:
-            member.join()
-        turn += 1
-    elapsed = time.monotonic() - began
-    sent = sum(member.sequence for member in members)
-    refused = sum(member.refused for member in members)
-    say(sent_per_s=sent / elapsed, refused=refused, behind_s=elapsed - turn * INTERVAL / count)
-    context.destroy(linger=0)
-
-
 # ----------------------------------------------------------------------------------- the measuring
 
 
@@ -178,31 +106,38 @@ def memory_mib(pid: int) -> float:
 
 
 class Probe:
-    """One more member, which waits for the echo of each heartbeat; it looks up the view as a client does, too."""
+    """One more member, by libzmq as a real one: waits for the echo of each heartbeat; looks up the view as clients do."""
 
     def __init__(self, where: dict[str, Any], rank: int) -> None:
-        self.context: zmq.Context[Any] = zmq.Context()
-        self.member = Member(self.context, where, rank)
-        self.member.connect()
-        self.lookup = codec.encode(Lookup(0), bytes.fromhex(where["run"]))
+        run_id = bytes.fromhex(where["run"])
+        self.rank, self.sequence = rank, 0
+        self.opening = codec.preamble(Kind.HEARTBEAT, run_id)
+        self.lookup = codec.encode(Lookup(0), run_id)
+        self.context, self.socket = dealer(where["url"])
+        self.socket.send_multipart(hello_of(where, rank))
 
-    def ask(self, send: Any) -> float:
+    def ask(self, frames: list[Any]) -> float:
         """Microseconds until the answer."""
         began = time.perf_counter_ns()
-        send()
-        assert self.member.socket.poll(30_000), "the coordinator does not answer"
-        self.member.socket.recv_multipart()
+        self.socket.send_multipart(frames)
+        assert self.socket.poll(30_000), "the coordinator does not answer"
+        self.socket.recv_multipart()
         return (time.perf_counter_ns() - began) / 1e3
+
+    def beat(self) -> float:
+        self.sequence += 1
+        return self.ask([self.opening, msgpack.packb((self.rank, 1, self.sequence))])
 
     def run(self, seconds: float) -> tuple[list[float], list[float]]:
         """Echoes and lookups, a lookup a second."""
-        self.member.drain()
+        while self.socket.poll(0):  # the WELCOME
+            self.socket.recv_multipart()
         echoes, lookups = [], []
         began = time.monotonic()
         while time.monotonic() < began + seconds:
-            echoes.append(self.ask(self.member.beat))
+            echoes.append(self.beat())
             if len(echoes) % round(1 / PROBES) == 50:
-                lookups.append(self.ask(lambda: self.member.socket.send_multipart(self.lookup)))
+                lookups.append(self.ask(self.lookup))
             time.sleep(PROBES)
         return echoes, lookups
 

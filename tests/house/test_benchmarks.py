@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "benchmarks"
 SCRIPTS = sorted(path.name for path in FOLDER.glob("*.py"))
-MODULES = {"measuring.py", "rates.py", "report.py"}  # which others use
+MODULES = {"measuring.py", "members.py", "rates.py", "report.py"}  # which others use
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
