@@ -79,7 +79,7 @@ def on_loop(stack: ExitStack, loop: Any, connect: Callable[[], Awaitable[tuple[A
 
 
 def open_all(stack: ExitStack, skipped: dict[str, str], count: int) -> dict[str, Rate]:
-    cluster = open_cluster(stack, "TcpLookup")
+    cluster = open_cluster(stack, "lookup tcp")
     port = stack.enter_context(Child(floor.__file__, "--serve", floor.BASELINE)).hello["port"]
     dealer = floor.Dealer(port)
     stack.callback(dealer.close)
@@ -97,7 +97,7 @@ def open_all(stack: ExitStack, skipped: dict[str, str], count: int) -> dict[str,
 
     async def ours() -> tuple[Ask, Any]:
         client = await aio.connect(cluster.path)
-        return lambda key: client.call(0, "get", key), client.close
+        return lambda key: client.call(0, "get", key), client.aclose
 
     found["aio"] = Rate(on_loop(stack, asyncio.new_event_loop(), ours), count, PIPELINE)
     try:

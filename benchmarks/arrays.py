@@ -24,9 +24,7 @@ import zmq
 from library import MEGABYTES, Call, make_arrays, open_cluster
 from measuring import Child, add_rounds, say
 from rates import Rate, measure, print_rates
-from report import document, finish, skip
-
-from spark_partition_server import PartitionServer
+from report import document, finish
 
 FETCHES = {1: 60, 16: 12, 100: 4}  # of one burst
 
@@ -69,15 +67,12 @@ def fetching(fetch: Callable[[int], Any], megabytes: int, touch: bool) -> Callab
     return run
 
 
-def open_all(stack: ExitStack, skipped: dict[str, str]) -> dict[str, Callable[[int], Any]]:
-    cluster = open_cluster(stack, "TcpArrays", "Arrays")
+def open_all(stack: ExitStack) -> dict[str, Callable[[int], Any]]:
+    cluster = open_cluster(stack, "arrays tcp", "arrays")
     by_hand = ByHand(stack.enter_context(Child(__file__, "--serve")).hello["port"])
     stack.callback(by_hand.close)
     fetches = {"pyzmq tcp": by_hand.fetch}
     for rank, name in enumerate(("client.call tcp", "client.call same host")):
-        if rank and not hasattr(PartitionServer, "_local_endpoint"):
-            skip(skipped, name, "this version has no lane of its own for one host")
-            continue
         client = Call(cluster.path, timeout=60.0)
         stack.callback(client.close)
         fetches[name] = lambda megabytes, client=client.client, rank=rank: client.call(rank, "fetch", megabytes)
@@ -110,9 +105,8 @@ def main() -> None:
     if options.serve:
         return serve_by_hand()
     rounds = 3 if options.quick else options.rounds
-    skipped: dict[str, str] = {}
     with ExitStack() as stack:
-        fetches = open_all(stack, skipped)
+        fetches = open_all(stack)
         variants = {}
         for megabytes in MEGABYTES[: 2 if options.quick else None]:
             for touch in (False, True):
@@ -125,7 +119,7 @@ def main() -> None:
     for row, name in ((found[name], name) for name in found):
         row["gigabytes_s"] = row.get("rate", 0.0) * int(name.split(", ")[1].split()[0]) / 1e3
     print_rates("arrays fetched a second", found)
-    done = document("arrays", rows=found, skipped=skipped, disturbed=options.disturbed)
+    done = document("arrays", rows=found, disturbed=options.disturbed)
     return finish(options, done, lambda figure: draw(figure, found, list(fetches)))
 
 

@@ -64,7 +64,7 @@ def main() -> None:
     rounds, count = (3, 8_192) if options.quick else (options.rounds, options.count)
     skipped: dict[str, str] = {}
     with ExitStack() as stack:
-        cluster = open_cluster(stack, "TcpLookup")
+        cluster = open_cluster(stack, "lookup tcp")
         ports = [
             stack.enter_context(Child(floor.__file__, "--serve", kind)).hello["port"]
             for kind in (floor.BASELINE, floor.BATCHES)

@@ -106,7 +106,7 @@ def memory_mib(pid: int) -> float:
 
 
 class Probe:
-    """One more member, by libzmq as a real one: waits for the echo of each heartbeat; looks up the view as clients do."""
+    """One more member, by libzmq as a real one: waits for the echo of each heartbeat, and looks up the view as well."""
 
     def __init__(self, where: dict[str, Any], rank: int) -> None:
         run_id = bytes.fromhex(where["run"])

@@ -37,9 +37,8 @@ import peers
 import zmq
 from library import Call, open_cluster
 from measuring import APART, FREE, Regime, Variant, add_arguments, key_of, measure_regimes, placed
-from report import skip
 
-from spark_partition_server import PartitionServer, connect
+from spark_partition_server import connect
 from spark_partition_server.wire import codec
 from spark_partition_server.wire.messages import Kind
 from spark_partition_server.wire.payload import decode_value, encode_value
@@ -74,15 +73,14 @@ class ProtocolDealer:
         self.context.destroy(linger=0)
 
 
-def open_library(regime: Regime, everything: bool, skipped: dict[str, str], stack: ExitStack) -> dict[str, Variant]:
-    cluster = open_cluster(stack, "TcpLookup", "Lookup", "BusyLookup", cpu=regime.server_cpu)
+def open_library(regime: Regime, everything: bool, stack: ExitStack) -> dict[str, Variant]:
+    cluster = open_cluster(stack, "lookup tcp", "lookup", "busy", cpu=regime.server_cpu)
     path, pids = cluster.path, cluster.pids
     with placed(regime.client_cpu):
-        found = {"client.call tcp": Variant(Call(path, 0), pids[0])}
-        if hasattr(PartitionServer, "_local_endpoint"):
-            found["client.call same host"] = Variant(Call(path, 1), pids[1])
-        else:
-            skip(skipped, "client.call same host", "this version has no lane of its own for one host")
+        found = {
+            "client.call tcp": Variant(Call(path, 0), pids[0]),
+            "client.call same host": Variant(Call(path, 1), pids[1]),
+        }
         if regime is FREE:
             found["client.call busy"] = Variant(Call(path, 2), pids[2], BUSY_CALLS)
         if everything:
@@ -104,7 +102,7 @@ def main() -> None:
         if regime is APART:
             variants = {floor.BASELINE: floor.open_variant(floor.BASELINE, regime, stack)}
         else:
-            variants = floor.open_all(regime, stack) | open_library(regime, options.all, skipped, stack)
+            variants = floor.open_all(regime, stack) | open_library(regime, options.all, stack)
         if not options.alone:
             variants |= peers.open_all(regime, skipped, stack)
         for name, variant in variants.items():

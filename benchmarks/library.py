@@ -11,6 +11,7 @@ import json
 import sys
 import threading
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
@@ -19,7 +20,7 @@ import floor
 import numpy
 from measuring import Child, pin, say
 
-from spark_partition_server import Coordinator, QueryServer, connect, method
+from spark_partition_server import Coordinator, QueryServer, ServerOptions, connect, method
 from spark_partition_server.connection_file import Connection, remove, write
 from spark_partition_server.spark.task import Identity
 
@@ -38,13 +39,6 @@ class Lookup(QueryServer):
     @method
     def get(self, key: str) -> Any:
         return self.values.get(key)
-
-
-class TcpLookup(Lookup):
-    """The same, reached over TCP also by clients on the same host."""
-
-    def _local_endpoint(self) -> str:
-        return ""
 
 
 class BusyLookup(Lookup):
@@ -93,19 +87,18 @@ class Arrays(QueryServer):
         return self.arrays[megabytes]
 
 
-class TcpArrays(Arrays):
-    """The same, reached over TCP also by clients on the same host."""
-
-    def _local_endpoint(self) -> str:
-        return ""
-
-
 def make_arrays() -> dict[int, Any]:
     return {megabytes: numpy.arange(megabytes * 250_000, dtype=numpy.float32) for megabytes in MEGABYTES}
 
 
-KINDS: dict[str, type[QueryServer]] = {
-    kind.__name__: kind for kind in (Lookup, TcpLookup, BusyLookup, SlowLookup, Arrays, TcpArrays)
+TCP = ServerOptions(local=False)  # no lane of its own for clients on the same host
+KINDS: dict[str, Callable[[], QueryServer]] = {
+    "lookup": Lookup,
+    "lookup tcp": lambda: Lookup(options=TCP),
+    "busy": lambda: BusyLookup(options=TCP),
+    "slow": lambda: SlowLookup(options=TCP),
+    "arrays": Arrays,
+    "arrays tcp": lambda: Arrays(options=TCP),
 }
 
 

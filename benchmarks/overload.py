@@ -147,7 +147,7 @@ def open_all(stack: ExitStack, skipped: dict[str, str]) -> dict[str, Any]:
     if not hasattr(Client, "submit"):
         skip(skipped, "client.submit", "this version has no Client.submit")
         return found
-    call = Call(open_cluster(stack, "SlowLookup").path)
+    call = Call(open_cluster(stack, "slow").path)
     stack.callback(call.close)
     return found | {"client.submit": Submitting(call.client)}
 

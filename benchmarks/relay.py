@@ -62,7 +62,7 @@ def main() -> None:
             floor.BASELINE: floor.open_variant(floor.BASELINE, regime, stack),
         }
         if "route" in inspect.signature(connect).parameters:
-            cluster = open_cluster(stack, "TcpLookup")
+            cluster = open_cluster(stack, "lookup tcp")
             for route in ("relay", "direct"):
                 call = Call(cluster.path, route=route)
                 stack.callback(call.close)

@@ -131,7 +131,7 @@ def be_client(kind: str, where: str) -> None:
 
 def open_all(stack: ExitStack, skipped: dict[str, str], count: int) -> tuple[dict[str, Rate], dict[str, Rate]]:
     """The variants that are compared, and those of the plot."""
-    cluster = open_cluster(stack, "TcpLookup")
+    cluster = open_cluster(stack, "lookup tcp")
     server = stack.enter_context(Child(floor.__file__, "--serve", floor.BASELINE))
     port = server.hello["port"]
     client = Call(cluster.path)
