@@ -10,23 +10,26 @@ from __future__ import annotations
 import itertools
 import os
 import threading
+from collections.abc import Iterable
 from concurrent.futures import Future
 from typing import Any
 
 from . import connection_file
 from .calling.answers import Answers, closed
+from .calling.batches import Sizes
 from .calling.lanes import Lanes
+from .calling.many import call_all, call_many
 from .calling.requests import rank_of
+from .calling.room import Room
 from .calling.routes import Failure, Routes
 from .calling.submitter import Submitter
-from .calling.tries import Begun, Tries
-from .errors import CallError, CallOutcomeUnknown, Overloaded, Unavailable
+from .calling.tries import Tries
+from .core.retry import Retry
 from .keyed import KeyedCalls
 from .keys import Function, Keys
 from .net.clock import monotonic
 from .options import ClientOptions
 from .partition import Partition
-from .wire.messages import Frame
 
 __all__ = ["Client", "connect"]
 
@@ -84,11 +87,14 @@ class Client(KeyedCalls):
         self._ids = itertools.count(1)  # next() of it is atomic
         self._answers = Answers(run_id)
         self._routes = Routes(coordinator, run_id, failure)
-        self._lanes = Lanes(self._routes, run_id, self._options)
+        self._room = Room(self._options.calls_max, self._options.calls_bytes_max)
+        self._retry = Retry(self._routes.calls, self._options.wait_for_ready)
+        self._lanes = Lanes(self._routes, run_id, self._options, self._room)
         self._local = self._lanes.local
         self._submitter: Submitter | None = None  # made at the first submit
         self._submitter_locks: dict[int, threading.Lock] = {}
-        self._tries = Tries(self._routes, self._lanes, self._answers, self._ids)
+        self._tries = Tries(self._routes, self._lanes, self._answers, self._ids, self._retry, self._room)
+        self._sizes = Sizes()
 
     # ----------------------------------------------------------------------------------------------- calls
 
@@ -108,19 +114,9 @@ class Client(KeyedCalls):
         if timeout is None:
             timeout = self._timeout
         started = monotonic()
-        deadline = started + timeout
         rank = rank_of(partition)
-        tries = self._tries
         payload = self._local.requests.payload(rank, method, args, kwargs)
-        attempt = 0
-        while True:
-            attempt += 1
-            try:
-                return tries.finish(tries.begin(rank, method, payload, started, timeout, deadline), deadline)
-            except (Unavailable, Overloaded, CallOutcomeUnknown) as error:
-                tries.again(error, method, attempt, deadline)
-            started = monotonic()
-            timeout = deadline - started
+        return self._tries.call(rank, method, payload, started, timeout, started + timeout)
 
     def submit(
         self, partition: int, method: str, /, *args: Any, timeout: float | None = None, **kwargs: Any
@@ -154,7 +150,7 @@ class Client(KeyedCalls):
             if submitter is None or submitter.pid != os.getpid():
                 if self._lanes.closed:
                     raise closed(None, None)
-                submitter = Submitter(self._routes, self._lanes, self._answers, self._run_id, self._options)
+                submitter = Submitter(self._routes, self._lanes, self._answers, self._run_id, self._options, self._room)
                 self._submitter = submitter
             return submitter
 
@@ -162,45 +158,46 @@ class Client(KeyedCalls):
         """The methods of one partition as methods: ``client.partition(3).get("alice")``."""
         return Partition(self.call, partition)
 
-    def call_all(self, method: str, /, *args: Any, timeout: float | None = None, **kwargs: Any) -> list[Any]:
+    def call_all(
+        self, method: str, /, *args: Any, timeout: float | None = None, return_errors: bool = False, **kwargs: Any
+    ) -> list[Any]:
         """Runs a method of every partition at once and returns the results in partition order.
+
+        Args:
+            method: its name.
+            timeout: seconds for all of them; default: the client's.
+            return_errors: an error of one partition stands in the list as its exception, and nothing is raised for it.
 
         Raises:
             CallError: of the first partition, in order, whose call failed; the others have been called too.
             TypeError: an argument cannot be sent.
             ClusterError: the cluster is over or gone.
         """
-        if timeout is None:
-            timeout = self._timeout
-        started = monotonic()
-        deadline = started + timeout
-        payload = self._local.requests.payload(0, method, args, kwargs)
-        begun: list[Begun | CallError] = []
-        for rank in range(self._routes.size(deadline)):
-            try:
-                begun.append(self._tries.begin(rank, method, payload, started, timeout, deadline))
-            except (Unavailable, Overloaded) as error:
-                begun.append(error)
-        return [self._collect(rank, one, method, payload, deadline) for rank, one in enumerate(begun)]
+        return call_all(self._tries, method, args, kwargs, self._seconds(timeout), return_errors)
 
-    def _collect(
-        self, rank: int, begun: Begun | CallError, method: str, payload: list[Frame], deadline: float
-    ) -> Any:
-        """The result of one partition of ``call_all``, with the tries that a single call would have had."""
-        attempt = 0
-        while True:
-            attempt += 1
-            try:
-                if isinstance(begun, CallError):
-                    raise begun
-                return self._tries.finish(begun, deadline)
-            except (Unavailable, Overloaded, CallOutcomeUnknown) as error:
-                self._tries.again(error, method, attempt, deadline)
-            started = monotonic()
-            try:
-                begun = self._tries.begin(rank, method, payload, started, deadline - started, deadline)
-            except (Unavailable, Overloaded) as error:
-                begun = error
+    def call_many(
+        self, method: str, calls: Iterable[Any], /, *, timeout: float | None = None, return_errors: bool = False
+    ) -> list[Any]:
+        """Runs a method many times and returns the results in the order of ``calls``.
+
+        The calls of one partition travel together, a few hundred in a message, and all servers work at once; the calls
+        of one partition may run in any order. Nothing is sent before all arguments have been read and encoded.
+
+        Args:
+            method: its name.
+            calls: (partition, argument, ...) for each: ``client.call_many("get", [(3, "alice"), (7, "bob")])``.
+            timeout: seconds for all of them; default: the client's.
+            return_errors: an error of one call stands in the list as its exception, and nothing is raised for it.
+
+        Raises:
+            CallError: of the first call, in order, that failed; the others have been made too.
+            TypeError: one of ``calls`` is no such tuple, or an argument cannot be sent; nothing was sent.
+            ClusterError: the cluster is over or gone.
+        """
+        return call_many(self._tries, self._sizes, method, calls, self._seconds(timeout), return_errors)
+
+    def _seconds(self, timeout: float | None) -> float:
+        return self._timeout if timeout is None else timeout
 
     # ------------------------------------------------------------------------------------- what is around them
 

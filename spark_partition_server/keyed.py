@@ -68,11 +68,17 @@ class KeyedCalls:
         timeout = self._timeout if timeout is None else timeout
         deadline = monotonic() + timeout
         calls = [(self.partition_of(key, timeout), key) for key in keys]
-        return [self.call(owner, method, key, *args, timeout=deadline - monotonic()) for owner, key in calls]
+        return self.call_many(method, [(owner, key, *args) for owner, key in calls], timeout=deadline - monotonic())
 
     # ------------------------------------------------------------------------------- what Client brings with it
 
     def call(self, partition: int, method: str, /, *args: Any, timeout: float | None = None, **kwargs: Any) -> Any:
+        """Of ``Client``."""
+        raise NotImplementedError
+
+    def call_many(
+        self, method: str, calls: Iterable[Any], /, *, timeout: float | None = None, return_errors: bool = False
+    ) -> list[Any]:
         """Of ``Client``."""
         raise NotImplementedError
 

@@ -123,9 +123,11 @@ class ClientOptions:
         message_bytes_max: the largest request sent and the largest reply accepted, all frames together.
         memory_bytes_max: octets of memory for large arrays that the client keeps, to use them again once nobody holds
             the arrays any more; what is over it is given back to the system at once.
-        calls_max: calls that one client may have submitted and that are not over.
+        calls_max: calls that one client may have under way at one time, over all threads, those that were submitted
+            included; a batch counts as one.
         calls_bytes_max: octets of their requests together; a single larger one is sent when it is alone.
         local: reach servers on this host over their Unix socket instead of tcp, wherever that works.
+        wait_for_ready: a call waits, within its deadline, for a partition that nobody serves; False: it fails at once.
     """
 
     timeout: float = 10.0
@@ -135,7 +137,10 @@ class ClientOptions:
     calls_max: int = 65536
     calls_bytes_max: int = 256 * 1024 * 1024
     local: bool = True
+    wait_for_ready: bool = True
 
     def __post_init__(self) -> None:
         sizes = ("message_bytes_max", "memory_bytes_max", "calls_max", "calls_bytes_max")
         _check(self, ("timeout", "connect_timeout", *sizes))
+        if self.wait_for_ready not in (True, False):
+            raise ValueError(f"ClientOptions.wait_for_ready must be True or False, got {self.wait_for_ready!r}")

@@ -7,18 +7,20 @@ from typing import Any, NamedTuple
 
 from ..core.failures import call_error, refusal
 from ..errors import (
+    CallError,
     CallOutcomeUnknown,
     CallTimeout,
+    LocalProtocolError,
     MessageTooLarge,
     RemoteProtocolError,
     Unavailable,
 )
 from ..wire import codec
 from ..wire.codes import Code
-from ..wire.messages import Error, Frame, Kind, Message, Refuse, Reply
+from ..wire.messages import Error, Frame, Kind, Message, Refuse, Reply, Results
 from ..wire.payload import decode_value
 
-__all__ = ["Answers", "Asked", "closed", "failure", "not_sent", "timed_out"]
+__all__ = ["Answers", "Asked", "cannot_connect", "closed", "failure", "never_sent", "not_sent", "timed_out"]
 
 
 class Asked(NamedTuple):
@@ -79,6 +81,26 @@ class Answers:
             raise RemoteProtocolError(f"{asked.endpoint} answered a call with {message.kind.name}", Code.UNEXPECTED)
         return decode_value(message.payload)
 
+    @staticmethod
+    def results(message: Results, asked: Asked, runs: int) -> tuple[list[Any], dict[int, CallError]]:
+        """What the runs of a BATCH returned, and the errors of those that failed, by the index of the run.
+
+        Raises:
+            RemoteProtocolError: it is not an answer to a batch of ``runs``.
+        """
+        value = decode_value(message.payload)
+        try:
+            results, failures = value
+            errors = {}
+            for index, *fields in failures:
+                error = Error(asked.call_id, *fields[:4])
+                errors[index] = call_error(error, asked.rank, asked.method, asked.endpoint)
+            if type(results) is not list or len(results) != runs or not all(0 <= index < runs for index in errors):
+                raise ValueError(f"{runs} results are wanted")
+        except (TypeError, ValueError, LocalProtocolError) as error:
+            raise RemoteProtocolError(f"{asked.endpoint} answered a batch with {error}", Code.MALFORMED) from None
+        return results, errors
+
 
 def failure(asked: Asked, error: Exception) -> Exception:
     """What the end of a connection means to a call whose request has left over it.
@@ -106,10 +128,21 @@ def not_sent(asked: Asked, error: OSError) -> Unavailable:
     return Unavailable(text, rank=asked.rank, method=asked.method, endpoint=asked.endpoint)
 
 
+def cannot_connect(endpoint: str, rank: int, method: str, error: Exception) -> Unavailable:
+    """The server cannot be reached, or does not shake hands."""
+    return Unavailable(f"cannot connect: {error}", rank=rank, method=method, endpoint=endpoint)
+
+
 def timed_out(asked: Asked, seconds: float) -> CallTimeout:
     """No answer in the time that the call allowed."""
     text = f"no answer within {seconds:.3g} s; it may still run"
     return CallTimeout(text, rank=asked.rank, method=asked.method, endpoint=asked.endpoint)
+
+
+def never_sent(rank: int, method: str, seconds: float) -> CallTimeout:
+    """The time was over before the request could leave."""
+    text = f"it could not be sent within {seconds:.3g} s; it was not run"
+    return CallTimeout(text, rank=rank, method=method, definite=True)
 
 
 def closed(rank: int | None, method: str | None) -> Unavailable:

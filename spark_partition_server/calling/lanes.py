@@ -13,8 +13,9 @@ from ..net.lane import Lane
 from ..net.memory import Blocks
 from ..options import ClientOptions
 from ..wire.messages import Member
-from .answers import closed
+from .answers import cannot_connect, closed
 from .requests import Requests
+from .room import Room
 from .routes import Routes
 
 __all__ = ["Lanes", "Local"]
@@ -32,24 +33,33 @@ class Lanes:
         routes: who serves what.
         run_id: of the cluster's run.
         options: limits.
+        room: for the calls under way.
 
     Attributes:
         local: what the calling thread has for itself.
         closed: no connection is opened any more.
+        connect_timeout: seconds that a connection may take.
     """
 
-    def __init__(self, routes: Routes, run_id: bytes, options: ClientOptions) -> None:
+    def __init__(self, routes: Routes, run_id: bytes, options: ClientOptions, room: Room) -> None:
         self.local = Local(routes, run_id, options)
         self.closed = False
+        self.connect_timeout = options.connect_timeout
         self._routes = routes
         self._calls = routes.calls
         self._options = options
         self._memory = Blocks(options.memory_bytes_max)
         self._open: weakref.WeakSet[Lane] = weakref.WeakSet()
         self._open_lock = threading.Lock()
+        self._room = room
 
-    def get(self, rank: int, method: str, now: float, deadline: float) -> tuple[Member, Lane]:
+    def get(
+        self, rank: int, method: str, now: float, deadline: float, *, shake: bool = True
+    ) -> tuple[Member, Lane]:
         """The connection to the server of a partition: the one of this thread, or a new one.
+
+        Args:
+            shake: wait until a new one is ready.
 
         Raises:
             Unavailable: nobody serves the partition, or its server cannot be reached, or the client is closed.
@@ -60,6 +70,7 @@ class Lanes:
         local = self.local
         if local.pid != os.getpid():
             local.reset()
+            self._room.reset()
             self._open_lock = threading.Lock()  # the parent's may have been held by a thread that is not here
         found = local.lanes.get(rank)
         if found is not None:
@@ -68,17 +79,25 @@ class Lanes:
                 return found
             self.drop(rank)
         member = self.member(rank, method, deadline)
-        found = local.lanes[rank] = (member, self.connect(member, method, deadline))
+        found = local.lanes[rank] = (member, self.connect(member, method, deadline, shake=shake))
         return found
 
     def drop(self, rank: int) -> None:
         """Closes this thread's connection to the server of a partition."""
-        found = self.local.lanes.pop(rank, None)
+        local = self.local
+        found = local.lanes.pop(rank, None)
         if found is not None:
+            local.dropped = found[0]
             found[1].close()
+
+    def tried(self, rank: int) -> Member | None:
+        """Whom the last try of this thread to call that partition went to, or was to go to; None: nobody served it."""
+        found = self.local.lanes.get(rank)
+        return self.local.dropped if found is None else found[0]
 
     def member(self, rank: int, method: str, deadline: float) -> Member:
         """Who serves a partition, after another look at the view where nobody is known to. Raises as ``get`` does."""
+        self.local.dropped = None
         if self.closed:
             raise closed(rank, method)
         size = self._routes.size(deadline)
@@ -96,31 +115,32 @@ class Lanes:
             raise MethodNotFound(text, rank=rank, method=method, endpoint=f"{member.host}:{member.port}")
         return member
 
-    def connect(self, member: Member, method: str, deadline: float) -> Lane:
+    def connect(self, member: Member, method: str, deadline: float, *, shake: bool = True) -> Lane:
         """A new connection to a server.
 
         Raises:
             Unavailable: it cannot be reached.
         """
+        self.local.dropped = member
         now = monotonic()
-        by = min(deadline, now + self._options.connect_timeout)
-        lane = self._locally(member, min(by, now + LOCAL_TIMEOUT))
+        by = min(deadline, now + self.connect_timeout)
+        lane = self._locally(member, min(by, now + LOCAL_TIMEOUT), shake)
         if lane is None:
             try:
-                lane = Lane(member.endpoint, by, self._options.message_bytes_max, self._memory.allocate)
+                limit = self._options.message_bytes_max
+                lane = Lane(member.endpoint, by, limit, self._memory.allocate, shake=shake)
             except OSError as error:
-                text = f"cannot connect: {error}"
-                raise Unavailable(text, rank=member.rank, method=method, endpoint=member.endpoint) from error
+                raise cannot_connect(member.endpoint, member.rank, method, error) from error
         with self._open_lock:
             self._open.add(lane)
         return lane
 
-    def _locally(self, member: Member, by: float) -> Lane | None:
+    def _locally(self, member: Member, by: float, shake: bool) -> Lane | None:
         """A connection within this host. That it can be made at all is the proof that the server is on this host."""
         if not member.local or not self._options.local:
             return None
         try:
-            lane = Lane(member.local, by, self._options.message_bytes_max, self._memory.allocate)
+            lane = Lane(member.local, by, self._options.message_bytes_max, self._memory.allocate, shake=shake)
             lane.endpoint = member.endpoint  # what errors call the server, whatever way leads there
             return lane
         except (OSError, RemoteProtocolError, ValueError) as error:
@@ -142,8 +162,11 @@ class Local(threading.local):
     Attributes:
         requests: makes its requests.
         lanes: its connections, by rank, each with the member that it leads to.
+        dropped: the member that its last connection led to which is no more, or was to lead to.
         pid: its process.
     """
+
+    dropped: Member | None = None
 
     def __init__(self, routes: Routes, run_id: bytes, options: ClientOptions) -> None:
         self.requests = Requests(run_id, routes.calls, options.message_bytes_max)

@@ -12,7 +12,7 @@ from ..wire.codes import Code
 from ..wire.messages import METHOD_CHARS_MAX, U32, Frame, Kind, Member
 from ..wire.payload import ValueEncoder, size_of
 
-__all__ = ["Requests", "rank_of", "remaining_ms"]
+__all__ = ["Requests", "check_method", "rank_of", "remaining_ms"]
 
 LONGEST_TIMEOUT = 4e6  # seconds; the field for it ends at 49 days
 SMALL_BYTES = 4096  # a single frame up to this size is within every limit
@@ -25,15 +25,23 @@ class Requests:
         run_id: of the cluster's run.
         calls: knows the servers' limit.
         message_bytes_max: the client's own.
+
+    Attributes:
+        encode: a value to its frames, as ``ValueEncoder.encode``.
+        batch: the preamble of a BATCH.
+        stream: the preamble of a STREAM.
     """
 
-    __slots__ = ("_calls", "_encode", "_opening", "_pack", "message_bytes_max")
+    __slots__ = ("_bytes_max", "_calls", "_cancel", "_opening", "_pack", "batch", "encode", "stream")
 
     def __init__(self, run_id: bytes, calls: Calls, message_bytes_max: int) -> None:
-        self.message_bytes_max = message_bytes_max
+        self._bytes_max = message_bytes_max
         self._calls = calls
         self._opening = codec.preamble(Kind.REQUEST, run_id)
-        self._encode = ValueEncoder().encode
+        self._cancel = codec.preamble(Kind.CANCEL, run_id)
+        self.batch = codec.preamble(Kind.BATCH, run_id)
+        self.stream = codec.preamble(Kind.STREAM, run_id)
+        self.encode = ValueEncoder().encode
         self._pack = codec.field_packer()
 
     def payload(self, rank: int, method: str, args: Any, kwargs: Any) -> list[Frame]:
@@ -44,25 +52,48 @@ class Requests:
             TypeError: an argument cannot be sent; the text names it.
             MessageTooLarge: it is over a limit; nothing was sent.
         """
-        if not 0 < len(method) <= METHOD_CHARS_MAX:
-            text = f"a method's name has 1 to {METHOD_CHARS_MAX} characters, not {len(method)}"
-            raise MethodNotFound(text, rank=rank, method=method[:METHOD_CHARS_MAX])
-        payload = self._encode((args, kwargs), ("args", "kwargs"))
+        if type(method) is not str or not 0 < len(method) <= METHOD_CHARS_MAX:
+            check_method(rank, method)
+        payload = self.encode((args, kwargs), ("args", "kwargs"))
         if len(payload) > 1 or len(payload[0]) > SMALL_BYTES:
             self.check_size(payload, rank, method)
         return payload
 
-    def check_size(self, payload: list[Frame], rank: int, method: str) -> None:
-        """Raises ``MessageTooLarge`` (definite) where a request is over a limit."""
-        size, limit = size_of(payload), self.message_bytes_max
+    def check_size(self, payload: list[Frame], rank: int, method: str) -> int:
+        """The octets of a request. Raises ``MessageTooLarge`` (definite) where that is over a limit."""
+        size, limit, whose = size_of(payload), self._bytes_max, "ClientOptions"
+        if 0 < self._calls.message_bytes_max < limit:
+            limit, whose = self._calls.message_bytes_max, "the servers' ServerOptions"
         if size > limit:
-            text = f"the request takes {size} octets, the limit is {limit} (message_bytes_max)"
+            text = f"the request takes {size} octets, the limit is {limit} ({whose}.message_bytes_max)"
             raise MessageTooLarge(text, rank=rank, method=method, code=Code.TOO_LARGE, definite=True)
+        return size
 
-    def frames(self, call_id: int, method: str, timeout: float, member: Member, payload: list[Frame]) -> list[Frame]:
-        """The frames of a REQUEST to ``member`` whose caller waits ``timeout`` seconds from now."""
+    def frames(
+        self,
+        call_id: int,
+        method: str,
+        timeout: float,
+        member: Member,
+        payload: list[Frame],
+        opening: bytes | None = None,
+    ) -> list[Frame]:
+        """The frames of a REQUEST, or of what ``opening`` says. The caller waits ``timeout`` seconds."""
         fields = (call_id, method, remaining_ms(timeout), member.rank, member.incarnation)
-        return codec.request_frames(self._opening, fields, payload, self._pack)
+        return codec.request_frames(opening or self._opening, fields, payload, self._pack)
+
+    def cancel(self, call_id: int) -> list[Frame]:
+        """The frames of a CANCEL: nobody waits for the answer of that call any more."""
+        return [self._cancel, self._pack((call_id,))]
+
+
+def check_method(rank: int, method: Any) -> None:
+    """Raises where ``method`` cannot be a method's name."""
+    if type(method) is not str:
+        raise TypeError(f"a method is named by a text, not by {method!r:.60}: call(partition, method, ...)")
+    if not 0 < len(method) <= METHOD_CHARS_MAX:
+        text = f"a method's name has 1 to {METHOD_CHARS_MAX} characters, not {len(method)}"
+        raise MethodNotFound(text, rank=rank, method=method[:METHOD_CHARS_MAX])
 
 
 def remaining_ms(timeout: float) -> int:

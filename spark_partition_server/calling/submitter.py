@@ -28,6 +28,7 @@ from .links import IDLE, Links
 from .pending import PENDING, Pending, Sleeper
 from .pump import Pump
 from .requests import Requests
+from .room import RETRY_AFTER, Room
 from .routes import Routes
 
 __all__ = ["Submitter"]
@@ -49,18 +50,23 @@ class Submitter:
         answers: reads what servers send.
         run_id: of the cluster's run.
         options: limits.
+        room: counts the calls under way of threads that wait for them.
 
     Attributes:
         pid: the process it belongs to; in another one, make another.
     """
 
-    def __init__(self, routes: Routes, lanes: Lanes, answers: Answers, run_id: bytes, options: ClientOptions) -> None:
+    def __init__(
+        self, routes: Routes, lanes: Lanes, answers: Answers, run_id: bytes, options: ClientOptions, room: Room
+    ) -> None:
         self.pid = os.getpid()
         self._rules = routes.calls
         self._run_id = run_id
         self._options = options
         self._requests = Requests(run_id, routes.calls, options.message_bytes_max)  # used with the lock held
         self._exchange = Exchange(answers, options.calls_max, options.calls_bytes_max)
+        self._room = room
+        room.submitted = self._exchange.table
         self._lock = self._exchange.lock
         self._looked = 0.0  # when deadlines were looked at last
         self._wakes_at = 0.0  # when the pump wakes by itself
@@ -89,7 +95,10 @@ class Submitter:
             pending._call_id = call_id = next(exchange.ids)
             if self._exchange.closed:
                 raise closed(rank, method)
-            if not exchange.table.begin(call_id, pending, pending._deadline, octets):
+            table, waited = exchange.table, len(self._room.active)
+            if (waited and waited + len(table) >= self._room.calls_max) or not table.begin(
+                call_id, pending, pending._deadline, octets
+            ):
                 raise self._full(rank, method)
             channel = line.channel
             if channel is None or now - line.used > IDLE or line.member is not self._rules.members.get(rank):
@@ -123,7 +132,9 @@ class Submitter:
             f"{count} calls of {octets} octets are under way, the limits are {self._options.calls_max} calls and "
             f"{self._options.calls_bytes_max} octets (calls_max, calls_bytes_max): take results before you submit more"
         )
-        return Overloaded(text, rank=rank, method=method, definite=True)
+        error = Overloaded(text, rank=rank, method=method, definite=True)
+        error.retry_after = RETRY_AFTER
+        return error
 
     # -------------------------------------------------------------------------------------------- waiting
 

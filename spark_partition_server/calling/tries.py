@@ -1,21 +1,32 @@
-"""One try of a blocking call, in the caller's own thread, and what follows a try that failed."""
+"""One blocking call, in the caller's own thread: its tries, and what follows one that failed."""
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import random
 import time
+from threading import get_ident
 from typing import Any, NamedTuple
 
-from ..errors import CallError, ClusterError, CoordinatorLost, RemoteProtocolError
+from ..core.retry import BUDGET, Retry
+from ..errors import (
+    CallError,
+    CallOutcomeUnknown,
+    ClusterError,
+    CoordinatorLost,
+    Overloaded,
+    RemoteProtocolError,
+    Unavailable,
+)
 from ..net.clock import monotonic
 from ..net.lane import Lane
-from ..wire.codes import Code
-from ..wire.messages import Error, Frame, Reply
-from ..wire.payload import decode_value
+from ..wire.messages import Error, Frame, Member, Reply
+from ..wire.payload import decode_value, size_of
 from ..wire.zmtp import Frames
 from .answers import Answers, Asked, closed, failure, not_sent, timed_out
 from .lanes import Lanes
+from .room import COUNTED_BYTES, Room
 from .routes import Routes
 
 __all__ = ["Begun", "Tries"]
@@ -38,20 +49,56 @@ class Begun(NamedTuple):
 class Tries:
     """Sends requests and waits for answers.
 
-    Args:
+    Attributes:
         routes: who serves what.
         lanes: the connections.
         answers: reads what comes.
         ids: the numbers of calls; ``next`` of it is atomic.
+        retry: when a call is tried again.
+        room: for the calls under way.
     """
 
-    def __init__(self, routes: Routes, lanes: Lanes, answers: Answers, ids: itertools.count[int]) -> None:
-        self._routes = routes
+    def __init__(
+        self, routes: Routes, lanes: Lanes, answers: Answers, ids: itertools.count[int], retry: Retry, room: Room
+    ) -> None:
+        self.routes = routes
+        self.lanes = lanes
+        self.answers = answers
+        self.ids = ids
+        self.retry = retry
+        self.room = room
         self._calls = routes.calls
-        self._lanes = lanes
-        self._answers = answers
+        self._budget = retry.budget
         self._call_id = answers.call_id
-        self._ids = ids
+
+    def call(
+        self, rank: int, method: str, payload: list[Frame], started: float, timeout: float, deadline: float
+    ) -> Any:
+        """A call with as many tries as it takes. Raises what ``Client.call`` does."""
+        room = self.room
+        if not self._calls.view_number:  # now the servers' limit will be known too
+            self.routes.size(deadline)
+            self.lanes.local.requests.check_size(payload, rank, method)
+        octets = 0
+        if len(payload) > 1 or len(payload[0]) >= COUNTED_BYTES:
+            octets = size_of(payload)
+        thread = get_ident()
+        if not room.take(thread, octets):
+            raise room.full(rank, method)
+        try:
+            if self._budget.left < BUDGET:
+                self._budget.earn()
+            attempt = 0
+            while True:
+                attempt += 1
+                try:
+                    return self.finish(self.begin(rank, method, payload, started, timeout, deadline), deadline)
+                except (Unavailable, Overloaded, CallOutcomeUnknown) as error:
+                    self._again(error, rank, method, attempt, deadline)
+                started = monotonic()
+                timeout = deadline - started
+        finally:
+            room.give(thread)
 
     def begin(
         self, rank: int, method: str, payload: list[Frame], started: float, timeout: float, deadline: float
@@ -62,15 +109,15 @@ class Tries:
             Unavailable: it was certainly not sent whole.
             CallError, ClusterError: as ``Lanes.get``.
         """
-        member, lane = self._lanes.get(rank, method, started, deadline)
-        call_id = next(self._ids)
-        lane.arm(timeout)
+        member, lane = self.lanes.get(rank, method, started, deadline)
+        call_id = next(self.ids)
         lane.used = started
-        frames = self._lanes.local.requests.frames(call_id, method, timeout, member, payload)
+        frames = self.lanes.local.requests.frames(call_id, method, timeout, member, payload)
         try:
+            lane.arm(timeout)
             lane.send(frames, deadline)
-        except OSError as error:  # TimeoutError too
-            self._lanes.drop(rank)
+        except OSError as error:  # TimeoutError too, and a lane that close() has closed meanwhile
+            self.lanes.drop(rank)
             raise not_sent(Asked(rank, method, lane.endpoint, call_id), error) from error
         return Begun(rank, method, lane, call_id, started)
 
@@ -86,41 +133,84 @@ class Tries:
             try:
                 messages = lane.receive(deadline)
             except TimeoutError:
+                self.cancel(lane, call_id)
                 raise timed_out(begun.asked(), deadline - begun.started) from None
             except (OSError, RemoteProtocolError) as error:
-                self._lanes.drop(begun.rank)
+                self.lanes.drop(begun.rank)
                 raise failure(begun.asked(), error) from error
             for frames in messages:
                 if self._call_id(frames) == call_id:
                     return decode_value(frames[2:])
                 reply = self._other(frames, begun)
                 if reply is not None:
-                    return self._answers.value(reply, begun.asked())
+                    return self.answers.value(reply, begun.asked())
+
+    def cancel(self, lane: Lane, call_id: int) -> None:
+        """Tells the server that nobody waits for an answer any more, if that can be said without waiting."""
+        with contextlib.suppress(OSError):
+            if lane.offer(self.lanes.local.requests.cancel(call_id)):
+                lane.close()  # half a message has left: nothing can follow it
 
     def _other(self, frames: Frames, begun: Begun) -> Reply | Error | None:
         """An answer that is not this version's plain reply: a later version's, or an error; None: it is late."""
         try:
-            message = self._answers.message(frames, begun.lane.endpoint)
+            message = self.answers.message(frames, begun.lane.endpoint)
         except Exception as error:
-            self._lanes.drop(begun.rank)
+            self.lanes.drop(begun.rank)
             raise failure(begun.asked(), error) from error
         return message if isinstance(message, (Reply, Error)) and message.call_id == begun.call_id else None
 
-    def again(self, error: CallError, method: str, attempt: int, deadline: float) -> None:
-        """After a failed try: looks at the view again and waits, or raises the error."""
-        asked = monotonic()
-        if self._lanes.closed:
-            raise closed(error.rank, method) from error
-        pause = self._calls.pause(method, error.definite, attempt, asked, deadline, random.random())
-        if pause is None or (error.code and not self._calls.retryable(Code.of(error.code))):
-            self._routes.check_failure(error)
+    # ------------------------------------------------------------------------------------ after a failed try
+
+    def _again(self, error: CallError, rank: int, method: str, attempt: int, deadline: float) -> None:
+        """Waits until it is time for another try, or raises the error."""
+        if self.lanes.closed:
+            raise closed(rank, method) from error
+        wait = self.verdict(error, rank, method, attempt, self.lanes.tried(rank), monotonic(), deadline)
+        if wait is None:
             raise error
-        before = self._calls.members.get(error.rank or 0)
+        if wait:
+            time.sleep(wait)
+
+    def verdict(
+        self,
+        error: CallError,
+        rank: int,
+        method: str,
+        attempt: int,
+        tried: Member | None,
+        asked: float,
+        deadline: float,
+    ) -> float | None:
+        """Seconds until another try, after another look at the view; None: there is none.
+
+        Args:
+            attempt: tries so far.
+            tried: whom the last of them went to.
+            asked: when it failed; a view that was fetched since is as good as another look.
+
+        Raises:
+            ClusterError: the cluster is over or gone, which says more than the error.
+        """
+        pause = self.retry.pause(error, method, attempt, asked, deadline, random.random())
+        if pause is None and error.code:  # a server that answers is no reason to look for another one
+            self.routes.check_failure(error)
+            return None
         try:
-            self._routes.refresh(asked, deadline)
+            self.routes.refresh(asked, deadline)
         except CoordinatorLost as lost:
-            raise error from lost
+            if not error.code:  # neither the server nor the coordinator can be reached
+                self._gone(error, lost)
         except ClusterError as over:
             raise over from error
-        if self._calls.members.get(error.rank or 0) in (before, None):
-            time.sleep(pause)
+        if pause is None:
+            return None
+        return self.retry.wait(error, tried, self.routes.calls.members.get(rank), pause)
+
+    @staticmethod
+    def _gone(error: CallError, lost: CoordinatorLost) -> None:
+        """Nobody answers: the cluster's error where nothing can have happened; otherwise the call's stays."""
+        if error.definite:
+            raise lost from error
+        error.add("the coordinator does not answer either: has the cluster stopped?")
+        raise error from lost

@@ -27,16 +27,18 @@ class Calls:
         size: partitions of the cluster.
         members: by rank.
         idempotent: methods that may run twice.
+        message_bytes_max: the largest request that the servers take; 0: the view does not say.
         partitioner: where keys live, as the view tells it; None: it does not.
     """
 
-    __slots__ = ("idempotent", "members", "partitioner", "size", "view_number")
+    __slots__ = ("idempotent", "members", "message_bytes_max", "partitioner", "size", "view_number")
 
     def __init__(self) -> None:
         self.view_number = 0
         self.size = 0
         self.members: dict[int, Member] = {}
         self.idempotent: frozenset[str] = frozenset()
+        self.message_bytes_max = 0
         self.partitioner: Any = None
 
     def adopt(self, view: View) -> bool:
@@ -56,12 +58,21 @@ class Calls:
         self.members = {new.rank: old[new.rank] if old.get(new.rank) == new else new for new in members}
         if self.partitioner != view.meta.get("partitioner"):  # else the same object: clients keep what they made of it
             self.partitioner = view.meta.get("partitioner")
+        limit = view.meta.get("message_bytes_max")
+        self.message_bytes_max = limit if type(limit) is int and limit > 0 else 0
         known = names if isinstance(names, list) else ()
         self.idempotent = frozenset(name for name in known if isinstance(name, str))
         return True
 
     def pause(
-        self, method: str, definite: bool, attempt: int, now: float, deadline: float, jitter: float
+        self,
+        method: str,
+        definite: bool,
+        attempt: int,
+        now: float,
+        deadline: float,
+        jitter: float,
+        hint: float = 0.0,
     ) -> float | None:
         """Seconds to wait before the next try of a call that failed, or None: tell the caller.
 
@@ -69,12 +80,14 @@ class Calls:
             definite: the call certainly did not happen.
             attempt: tries so far, at least 1.
             jitter: a random number within 0..1, so that many clients do not come back at once.
+            hint: seconds that the server wants to be left alone at least.
         """
         assert attempt >= 1
         assert 0 <= jitter <= 1
         if not definite and method not in self.idempotent:
             return None
         pause = min(FIRST_PAUSE * 2 ** min(attempt - 1, 10), LONGEST_PAUSE) * (0.5 + jitter / 2)
+        pause = max(pause, hint * (1 + jitter / 2))
         return pause if now + pause + MARGIN < deadline else None
 
     @staticmethod

@@ -58,8 +58,12 @@ def call_error(error: Error, rank: int, method: str, endpoint: str) -> CallError
             code=error.code,
             definite=definite,
         )
-    made = _CLASSES.get(code, CallError)
-    return made(error.text, rank=rank, method=method, endpoint=endpoint, code=error.code, definite=definite)
+    made = _CLASSES.get(code, CallError)(
+        error.text, rank=rank, method=method, endpoint=endpoint, code=error.code, definite=definite
+    )
+    if isinstance(made, Overloaded):
+        made.retry_after = error.retry_ms / 1000
+    return made
 
 
 def refusal(refuse: Refuse, endpoint: str) -> SparkPartitionServerError:

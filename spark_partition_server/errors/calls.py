@@ -50,6 +50,11 @@ class CallError(SparkPartitionServerError):
         self.code = code
         self.definite = self.definite_by_default if definite is None else definite
 
+    def add(self, more: str) -> None:
+        """Says more in the text."""
+        self.text = f"{self.text}; {more}"
+        self.args = (self.text,)
+
     def __str__(self) -> str:
         if self.rank is None:
             return self.text
@@ -68,9 +73,14 @@ class Unavailable(CallError, ConnectionError):
 
 
 class Overloaded(CallError):
-    """The server had no room for the request; try again later."""
+    """The server had no room for the request, or the client has too many under way; try again later.
+
+    Attributes:
+        retry_after: seconds to wait before another try, as far as is known.
+    """
 
     definite_by_default = True
+    retry_after: float = 0.0
 
 
 class MethodNotFound(CallError):

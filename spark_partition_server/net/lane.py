@@ -46,6 +46,8 @@ class Lane:
         deadline: by which that must be done (``monotonic``).
         message_bytes_max: the largest payload accepted, all frames of a message together.
         memory: where long frames are received into.
+        shake: wait for the other side's half of the handshake; else the lane is usable once ``ready``, which ``take``
+            sees to.
 
     Attributes:
         endpoint: what errors call the other side.
@@ -59,7 +61,15 @@ class Lane:
 
     __slots__ = ("__weakref__", "_armed", "_engine", "_pid", "_polls", "_socket", "_whole", "endpoint", "used")
 
-    def __init__(self, endpoint: str, deadline: float, message_bytes_max: int, memory: Allocate = allocate) -> None:
+    def __init__(
+        self,
+        endpoint: str,
+        deadline: float,
+        message_bytes_max: int,
+        memory: Allocate = allocate,
+        *,
+        shake: bool = True,
+    ) -> None:
         self.endpoint = endpoint
         self.used = 0.0
         self._armed = math.inf
@@ -70,7 +80,10 @@ class Lane:
         self._engine = Engine(b"DEALER", Limits(message_bytes_max + HEAD_BYTES_MAX, FRAMES_MAX), memory)
         self._socket = _connect(endpoint, deadline)
         try:
-            self._handshake(deadline)
+            if shake:
+                self._handshake(deadline)
+            else:
+                self._socket.sendall(self._engine.output())
             self._socket.settimeout(None)  # from here on the kernel's timeouts, see arm()
         except BaseException:
             self._socket.close()
@@ -150,6 +163,70 @@ class Lane:
             if remaining <= 0:
                 raise TimeoutError("no answer by the deadline")
 
+    # What follows waits for nothing: for an owner who has several lanes in hand and waits for all of them.
+
+    @property
+    def ready(self) -> bool:
+        """Whether the handshake is over."""
+        return self._engine.ready
+
+    def fileno(self) -> int:
+        """The descriptor to wait for; -1 once the lane is closed."""
+        return self._socket.fileno()
+
+    def offer(self, frames: Sequence[Frame]) -> list[Frame]:
+        """Sends as much of a message as the kernel takes now; returns the rest, which is to be given to ``push``.
+
+        Raises:
+            OSError: the connection is lost, and the lane closed.
+        """
+        octets = encode_small(frames)
+        return self.push(encode_vector(frames) if octets is None else [octets])
+
+    def push(self, vector: list[Frame]) -> list[Frame]:
+        """Sends more of what ``offer`` left; returns what is still left. Raises the same."""
+        try:
+            while vector:
+                if len(vector) == 1:
+                    sent = self._socket.send(vector[0], socket.MSG_DONTWAIT)
+                else:
+                    sent = self._socket.sendmsg(vector[:VECTOR_MAX], (), socket.MSG_DONTWAIT)
+                _drop_sent(vector, sent)
+        except BlockingIOError:
+            pass
+        except BaseException:
+            self.close()
+            raise
+        return vector
+
+    def take(self) -> list[Frames]:
+        """The messages that are here now; there may be none.
+
+        Raises:
+            OSError: the connection is lost, and the lane closed.
+            RemoteProtocolError: the other side broke the protocol; the lane is closed.
+        """
+        engine = self._engine
+        room = engine.room()
+        try:
+            if room is None:
+                data = self._socket.recv(READ_BYTES, socket.MSG_DONTWAIT)
+                count, messages = len(data), engine.receive(data) if data else []
+            else:
+                count = self._socket.recv_into(room, 0, socket.MSG_DONTWAIT)
+                messages = engine.filled(count) if count else []
+            if output := engine.output():
+                self._socket.sendall(output)
+        except BlockingIOError:
+            return []
+        except BaseException:
+            self.close()
+            raise
+        if count == 0:
+            self.close()
+            raise ConnectionResetError("the other side closed the connection")
+        return messages
+
     def lost(self) -> bool:
         """Whether the other side has closed the connection, as far as this host knows."""
         try:
@@ -216,13 +293,7 @@ class Lane:
             except BlockingIOError:
                 self._armed = math.inf
                 continue
-            while sent:
-                first = vector[0]
-                if sent < len(first):
-                    vector[0] = memoryview(first)[sent:]
-                    break
-                sent -= len(first)
-                vector.pop(0)
+            _drop_sent(vector, sent)
 
     def _poll(self, event: int, timeout: float) -> None:
         """Waits until the socket is ready, or raises BlockingIOError."""
@@ -233,6 +304,16 @@ class Lane:
         if not poll.poll(min(max(timeout, 0.0), LONGEST_TIMEOUT) * 1000):
             raise BlockingIOError
 
+
+def _drop_sent(vector: list[Frame], sent: int) -> None:
+    """Takes octets that have left away from the front of ``vector``."""
+    while sent:
+        first = vector[0]
+        if sent < len(first):
+            vector[0] = memoryview(first)[sent:]
+            return
+        sent -= len(first)
+        vector.pop(0)
 
 
 def _connect(endpoint: str, deadline: float) -> socket.socket:

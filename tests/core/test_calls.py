@@ -88,6 +88,16 @@ def test_idempotent_methods_that_are_no_list_are_a_protocol_error_or_none(names)
     assert made.idempotent == frozenset()
 
 
+@pytest.mark.parametrize(("told", "known"), [(100, 100), (0, 0), (-5, 0), ("100", 0), (True, 0), (None, 0)])
+def test_the_servers_limit_is_known_from_the_view(told, known):
+    """7.4: the largest request that they take; what is no such number is as good as nothing."""
+    made = Calls()
+    made.adopt(codec.view_of(1, 1, [], {"message_bytes_max": told}))
+    assert made.message_bytes_max == known
+    made.adopt(codec.view_of(2, 1, [], {}))
+    assert made.message_bytes_max == 0
+
+
 # ----------------------------------------------------------------------------------------------- retries
 
 

@@ -8,7 +8,11 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+<<<<<<< HEAD:tests/rooms/test_faces_errors.py
 from support.faces import Face
+=======
+from support.astray import lead_astray
+>>>>>>> fb4f49d (call_many and call_all: batches, many servers at once, errors one by one; retries have a budget; bounds of the client's own; what timed out is taken back):tests/rooms/test_client_errors.py
 from support.lanes import serving
 from support.probe import LONG, PAIRS, Probe, switches
 from support.wait import wait_until
@@ -17,7 +21,6 @@ from spark_partition_server import ClientOptions, ServerOptions, connect, connec
 from spark_partition_server.core.dispatch import Dispatch
 from spark_partition_server.errors import (
     CallError,
-    CallOutcomeUnknown,
     CallTimeout,
     ClusterClosed,
     CoordinatorLost,
@@ -35,7 +38,7 @@ from spark_partition_server.partition_server import PartitionServer
 from spark_partition_server.testing import LocalCluster, local_cluster
 from spark_partition_server.wire import codec
 from spark_partition_server.wire.codes import Code
-from spark_partition_server.wire.messages import Error, Kind, Member, Refuse, Reply
+from spark_partition_server.wire.messages import Error, Kind, Refuse, Reply
 
 ENDPOINT = r"tcp://127\.0\.0\.1:\d+"
 
@@ -53,6 +56,7 @@ def failing(call: Callable[[], Any], kind: type[CallError], text: str) -> CallEr
     return error
 
 
+<<<<<<< HEAD:tests/rooms/test_faces_errors.py
 def lead_astray(cluster: LocalCluster, client: Face, port: int) -> None:
     """Makes coordinator and client believe that partition 1 is served at ``port``."""
     client.refresh()
@@ -65,6 +69,8 @@ def lead_astray(cluster: LocalCluster, client: Face, port: int) -> None:
     assert client._routes.calls.members[1] == wrong
 
 
+=======
+>>>>>>> fb4f49d (call_many and call_all: batches, many servers at once, errors one by one; retries have a budget; bounds of the client's own; what timed out is taken back):tests/rooms/test_client_errors.py
 # ------------------------------------------------------------------------------------- one error each
 
 
@@ -218,8 +224,13 @@ def client_of(cluster: LocalCluster, face_type: type[Face], limit: int) -> Face:
 
 def test_a_request_over_the_clients_limit(small, face_type):
     """Refused before it is sent, so it is definite."""
+<<<<<<< HEAD:tests/rooms/test_faces_errors.py
     with client_of(small, face_type, 50_000) as client:
         text = r"the request takes 60\d\d\d octets, the limit is 50000 \(message_bytes_max\)"
+=======
+    with client_of(small, 50_000) as client:
+        text = r"the request takes 60\d\d\d octets, the limit is 50000 \(ClientOptions.message_bytes_max\)"
+>>>>>>> fb4f49d (call_many and call_all: batches, many servers at once, errors one by one; retries have a budget; bounds of the client's own; what timed out is taken back):tests/rooms/test_client_errors.py
         error = failing(lambda: client.call(1, "echo", bytes(60_000)), MessageTooLarge, text)
         assert error.definite
         with pytest.raises(MessageTooLarge):
@@ -243,12 +254,28 @@ def test_a_reply_over_the_clients_limit(small, face_type):
         assert client.call(1, "get", "b") == 2
 
 
+<<<<<<< HEAD:tests/rooms/test_faces_errors.py
 def test_a_request_over_the_servers_limit(small, face_type):
     """A client that may send more than the server takes: its connection ends, others and later calls are served."""
     with client_of(small, face_type, 10 << 20) as client:
         with pytest.raises((CallOutcomeUnknown, Unavailable)) as caught:
             client.call(1, "echo", bytes(1 << 20), timeout=1.0)
         assert caught.value.rank == 1
+=======
+def test_a_request_over_the_servers_limit(small):
+    """A client that may send more than the server takes knows it from the view: nothing is sent, even at first."""
+    text = r"the request takes 20\d\d\d\d octets, the limit is 100000 \(the servers' ServerOptions.message_bytes_max\)"
+    with client_of(small, 10 << 20) as client:
+        for ask in (client.call, client.call, client.call_all, client.call_many):
+            first: tuple[Any, ...] = (1, "echo", bytes(200_000))
+            if ask == client.call_all:
+                first = first[1:]
+            if ask == client.call_many:
+                first = ("echo", [(0, 1), (1, bytes(200_000))])
+            with pytest.raises(MessageTooLarge, match=text) as caught:
+                ask(*first)
+            assert caught.value.definite
+>>>>>>> fb4f49d (call_many and call_all: batches, many servers at once, errors one by one; retries have a budget; bounds of the client's own; what timed out is taken back):tests/rooms/test_client_errors.py
         assert client.call(1, "get", "b") == 2
 
 
@@ -353,7 +380,11 @@ def test_a_server_that_breaks_the_protocol(cluster, face, name):
     opening = codec.preamble(Kind.REQUEST, run_id)
 
     def answer(frames: Any, received: float, caller: Any) -> Any:
+<<<<<<< HEAD:tests/rooms/test_faces_errors.py
         if frames[0] != opening:  # a CANCEL: the client has given up
+=======
+        if frames[0] != opening:  # it takes no CANCEL, and says nothing to it
+>>>>>>> fb4f49d (call_many and call_all: batches, many servers at once, errors one by one; retries have a budget; bounds of the client's own; what timed out is taken back):tests/rooms/test_client_errors.py
             return None
         return ANSWERS[name](run_id, codec.read_request(frames, opening, run_id)[0]) or None
 

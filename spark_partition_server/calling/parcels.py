@@ -1,0 +1,80 @@
+"""What ``Fanout`` has in hand: messages, the lines in which they wait, and what is under way on a connection."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Any
+
+from ..net.lane import Lane
+from ..wire.messages import Frame, Member
+from ..wire.payload import size_of
+
+__all__ = ["Line", "Parcel", "Traffic"]
+
+
+class Parcel:
+    """What goes to one server in one message: a call, or a batch of runs.
+
+    Attributes:
+        rank: whose.
+        payload: the arguments, encoded.
+        octets: of the payload.
+        places: where the results belong, in the order of the runs.
+        runs: the arguments of each run; None: it is a call.
+        attempt: tries so far.
+        error: how the last one ended.
+        call_id, lane, member: of the last one.
+    """
+
+    __slots__ = ("attempt", "call_id", "error", "lane", "member", "octets", "payload", "places", "rank", "runs")
+
+    def __init__(self, rank: int, payload: list[Frame], places: list[int], runs: list[list[Any]] | None = None) -> None:
+        self.rank = rank
+        self.payload = payload
+        self.octets = size_of(payload)
+        self.places = places
+        self.runs = runs
+        self.attempt = 0
+        self.call_id = 0
+        self.error: Exception | None = None
+        self.lane: Lane
+        self.member: Member
+
+
+class Line:
+    """What is to go to one partition.
+
+    Attributes:
+        waiting: messages to be sent, next first.
+        flying: messages without an answer.
+        member: whom they went to.
+        not_before: when the next may be sent.
+        queued: the line is among those that are to be looked at.
+    """
+
+    __slots__ = ("flying", "member", "not_before", "queued", "rank", "waiting")
+
+    def __init__(self, rank: int) -> None:
+        self.rank = rank
+        self.waiting: deque[Parcel] = deque()
+        self.flying = 0
+        self.member: Member | None = None
+        self.not_before = 0.0
+        self.queued = False
+
+
+class Traffic:
+    """What is under way on one connection.
+
+    Attributes:
+        flying: messages without an answer.
+        rest: octets of a message that the kernel has not taken yet.
+        shaken_by: when the handshake has to be over.
+    """
+
+    __slots__ = ("flying", "rest", "shaken_by")
+
+    def __init__(self) -> None:
+        self.flying = 0
+        self.rest: list[Frame] = []
+        self.shaken_by = 0.0
