@@ -8,11 +8,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-<<<<<<< HEAD:tests/rooms/test_faces_errors.py
-from support.faces import Face
-=======
 from support.astray import lead_astray
->>>>>>> fb4f49d (call_many and call_all: batches, many servers at once, errors one by one; retries have a budget; bounds of the client's own; what timed out is taken back):tests/rooms/test_client_errors.py
+from support.faces import Face
 from support.lanes import serving
 from support.probe import LONG, PAIRS, Probe, switches
 from support.wait import wait_until
@@ -56,21 +53,6 @@ def failing(call: Callable[[], Any], kind: type[CallError], text: str) -> CallEr
     return error
 
 
-<<<<<<< HEAD:tests/rooms/test_faces_errors.py
-def lead_astray(cluster: LocalCluster, client: Face, port: int) -> None:
-    """Makes coordinator and client believe that partition 1 is served at ``port``."""
-    client.refresh()
-    real = client._routes.calls.members[1]
-    wrong = Member(1, real.incarnation, 0, "127.0.0.1", port, f"tcp://127.0.0.1:{port}")
-    rules = cluster.coordinator._membership
-    rules._entries[1].member = wrong
-    rules._view = None  # it keeps the view that it told before
-    client.refresh()
-    assert client._routes.calls.members[1] == wrong
-
-
-=======
->>>>>>> fb4f49d (call_many and call_all: batches, many servers at once, errors one by one; retries have a budget; bounds of the client's own; what timed out is taken back):tests/rooms/test_client_errors.py
 # ------------------------------------------------------------------------------------- one error each
 
 
@@ -224,13 +206,8 @@ def client_of(cluster: LocalCluster, face_type: type[Face], limit: int) -> Face:
 
 def test_a_request_over_the_clients_limit(small, face_type):
     """Refused before it is sent, so it is definite."""
-<<<<<<< HEAD:tests/rooms/test_faces_errors.py
     with client_of(small, face_type, 50_000) as client:
-        text = r"the request takes 60\d\d\d octets, the limit is 50000 \(message_bytes_max\)"
-=======
-    with client_of(small, 50_000) as client:
         text = r"the request takes 60\d\d\d octets, the limit is 50000 \(ClientOptions.message_bytes_max\)"
->>>>>>> fb4f49d (call_many and call_all: batches, many servers at once, errors one by one; retries have a budget; bounds of the client's own; what timed out is taken back):tests/rooms/test_client_errors.py
         error = failing(lambda: client.call(1, "echo", bytes(60_000)), MessageTooLarge, text)
         assert error.definite
         with pytest.raises(MessageTooLarge):
@@ -254,29 +231,15 @@ def test_a_reply_over_the_clients_limit(small, face_type):
         assert client.call(1, "get", "b") == 2
 
 
-<<<<<<< HEAD:tests/rooms/test_faces_errors.py
 def test_a_request_over_the_servers_limit(small, face_type):
-    """A client that may send more than the server takes: its connection ends, others and later calls are served."""
-    with client_of(small, face_type, 10 << 20) as client:
-        with pytest.raises((CallOutcomeUnknown, Unavailable)) as caught:
-            client.call(1, "echo", bytes(1 << 20), timeout=1.0)
-        assert caught.value.rank == 1
-=======
-def test_a_request_over_the_servers_limit(small):
     """A client that may send more than the server takes knows it from the view: nothing is sent."""
     text = r"the request takes 20\d\d\d\d octets, the limit is 100000 \(the servers' ServerOptions.message_bytes_max\)"
-    with client_of(small, 10 << 20) as client:
+    with client_of(small, face_type, 10 << 20) as client:
         client.refresh()
-        for ask in (client.call, client.call, client.call_all, client.call_many):
-            first: tuple[Any, ...] = (1, "echo", bytes(200_000))
-            if ask == client.call_all:
-                first = first[1:]
-            if ask == client.call_many:
-                first = ("echo", [(0, 1), (1, bytes(200_000))])
-            with pytest.raises(MessageTooLarge, match=text) as caught:
-                ask(*first)
-            assert caught.value.definite
->>>>>>> fb4f49d (call_many and call_all: batches, many servers at once, errors one by one; retries have a budget; bounds of the client's own; what timed out is taken back):tests/rooms/test_client_errors.py
+        error = failing(lambda: client.call(1, "echo", bytes(200_000)), MessageTooLarge, text)
+        assert error.definite
+        with pytest.raises(MessageTooLarge, match=text):
+            client.call_all("echo", bytes(200_000))
         assert client.call(1, "get", "b") == 2
 
 
@@ -381,11 +344,7 @@ def test_a_server_that_breaks_the_protocol(cluster, face, name):
     opening = codec.preamble(Kind.REQUEST, run_id)
 
     def answer(frames: Any, received: float, caller: Any) -> Any:
-<<<<<<< HEAD:tests/rooms/test_faces_errors.py
         if frames[0] != opening:  # a CANCEL: the client has given up
-=======
-        if frames[0] != opening:  # it takes no CANCEL, and says nothing to it
->>>>>>> fb4f49d (call_many and call_all: batches, many servers at once, errors one by one; retries have a budget; bounds of the client's own; what timed out is taken back):tests/rooms/test_client_errors.py
             return None
         return ANSWERS[name](run_id, codec.read_request(frames, opening, run_id)[0]) or None
 

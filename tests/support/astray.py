@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from spark_partition_server import Client
 from spark_partition_server.testing import LocalCluster
 from spark_partition_server.wire import codec
 from spark_partition_server.wire.messages import Member, Message
@@ -15,7 +14,7 @@ from spark_partition_server.wire.messages import Member, Message
 __all__ = ["StandIn", "lead_astray"]
 
 
-def lead_astray(cluster: LocalCluster, client: Client, port: int) -> None:
+def lead_astray(cluster: LocalCluster, client: Any, port: int) -> None:
     """Makes coordinator and client believe that partition 1 is served at ``port``."""
     client.refresh()
     real = client._routes.calls.members[1]
