@@ -19,7 +19,7 @@ from collections.abc import Generator
 from typing import Any
 
 from . import connection_file
-from .calling.answers import Answers, closed
+from .calling.answers import Answers, closed, nobody_answers
 from .calling.loop_lines import Lines
 from .calling.loop_routes import LoopRoutes
 from .calling.requests import Requests, rank_of
@@ -240,7 +240,8 @@ class Client:
         try:
             await self._routes.refresh(asked, deadline)
         except CoordinatorLost as lost:
-            raise error from lost
+            ended = nobody_answers(error, lost)
+            raise ended from ended.__cause__
         except ClusterError as over:
             raise over from error
         if self._calls.members.get(error.rank or 0) in (before, None):

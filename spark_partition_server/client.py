@@ -57,6 +57,7 @@ def connect(
     found = connection_file.read(path)
     given = options or (ClientOptions() if timeout is None else ClientOptions(timeout=timeout))
     client = Client(found.coordinator, found.run_id, given, partitioner=partitioner)
+    client._routes.file = path
     client.refresh()
     return client
 

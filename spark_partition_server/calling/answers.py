@@ -10,9 +10,11 @@ from ..errors import (
     CallError,
     CallOutcomeUnknown,
     CallTimeout,
+    CoordinatorLost,
     LocalProtocolError,
     MessageTooLarge,
     RemoteProtocolError,
+    SparkPartitionServerError,
     Unavailable,
 )
 from ..wire import codec
@@ -20,7 +22,17 @@ from ..wire.codes import Code
 from ..wire.messages import Error, Frame, Kind, Message, Refuse, Reply, Results
 from ..wire.payload import decode_value
 
-__all__ = ["Answers", "Asked", "cannot_connect", "closed", "failure", "never_sent", "not_sent", "timed_out"]
+__all__ = [
+    "Answers",
+    "Asked",
+    "cannot_connect",
+    "closed",
+    "failure",
+    "never_sent",
+    "nobody_answers",
+    "not_sent",
+    "timed_out",
+]
 
 
 class Asked(NamedTuple):
@@ -122,7 +134,7 @@ def failure(asked: Asked, error: Exception) -> Exception:
     return error
 
 
-def not_sent(asked: Asked, error: OSError) -> Unavailable:
+def not_sent(asked: Asked, error: Exception) -> Unavailable:
     """The request did not leave whole, so it was not run."""
     text = f"the request could not be sent: {error}"
     return Unavailable(text, rank=asked.rank, method=asked.method, endpoint=asked.endpoint)
@@ -131,6 +143,19 @@ def not_sent(asked: Asked, error: OSError) -> Unavailable:
 def cannot_connect(endpoint: str, rank: int, method: str, error: Exception) -> Unavailable:
     """The server cannot be reached, or does not shake hands."""
     return Unavailable(f"cannot connect: {error}", rank=rank, method=method, endpoint=endpoint)
+
+
+def nobody_answers(error: CallError, lost: CoordinatorLost) -> SparkPartitionServerError:
+    """Neither the server nor the coordinator can be reached: what a failed call is to end with.
+
+    The cluster's error where nothing can have happened; otherwise the call's, which says so.
+    """
+    if error.definite:
+        lost.__cause__ = error
+        return lost
+    error.add("the coordinator does not answer either: has the cluster stopped?")
+    error.__cause__ = lost
+    return error
 
 
 def timed_out(asked: Asked, seconds: float) -> CallTimeout:

@@ -28,7 +28,7 @@ from ..net.lane import Lane
 from ..wire.messages import Member, Message
 from ..wire.payload import decode_value
 from ..wire.zmtp import Frames
-from .answers import Asked, cannot_connect, closed, failure, never_sent, timed_out
+from .answers import Asked, cannot_connect, closed, failure, never_sent, not_sent, timed_out
 from .parcels import Line, Parcel, Traffic
 from .tries import Tries
 
@@ -184,10 +184,14 @@ class Fanout:
         traffic.flying += 1
         line.flying += 1
         self._flying[parcel.call_id] = parcel
+        traffic.sending = parcel
         try:
             traffic.rest = lane.offer(frames)
         except OSError as error:
             self._lane_lost(lane, error)
+            return
+        if not traffic.rest:
+            traffic.sending = None
 
     # -------------------------------------------------------------------------------------------- receiving
 
@@ -229,6 +233,7 @@ class Fanout:
             if events & select.POLLOUT:
                 traffic.rest = lane.push(traffic.rest)
                 if not traffic.rest:
+                    traffic.sending = None
                     self._lane_free(lane)
             shaking = not lane.ready
             messages = lane.take() if events & ~select.POLLOUT else []
@@ -325,7 +330,7 @@ class Fanout:
     def _lane_lost(self, lane: Lane, error: Exception) -> None:
         """A connection has ended, and with it every try that was under way there."""
         asked = monotonic()
-        self._traffic.pop(lane, None)
+        traffic = self._traffic.pop(lane, None)
         lane.close()
         if not lane.ready:
             for line in self._lines_over(lane):
@@ -341,7 +346,9 @@ class Fanout:
             del self._flying[parcel.call_id]
         for parcel in lost:
             line = self._landed(parcel)
-            ended = failure(Asked(parcel.rank, self._method, lane.endpoint, parcel.call_id), error)
+            told = Asked(parcel.rank, self._method, lane.endpoint, parcel.call_id)
+            whole = traffic is None or parcel is not traffic.sending
+            ended = failure(told, error) if whole else not_sent(told, error)
             if isinstance(ended, CallError):
                 self._failed(parcel, line, ended, parcel.member, asked)
             else:

@@ -12,7 +12,7 @@ from ..net.channel import Channel, Watch
 from ..net.clock import monotonic
 from ..wire.codes import Code
 from ..wire.messages import Member
-from .answers import closed
+from .answers import closed, nobody_answers
 from .errands import Errands
 from .exchange import Ended, Exchange
 from .lanes import Lanes
@@ -125,8 +125,7 @@ class Links:
         ended, now = Ended(), monotonic()
         for pending, error, pause, before in again:
             if isinstance(lost, CoordinatorLost):
-                error.__cause__ = lost
-                self._end(pending, error, ended)
+                self._end(pending, nobody_answers(error, lost), ended)
             elif lost is not None:
                 self._end(pending, lost, ended)
             elif self._rules.members.get(pending.rank) in (before, None):

@@ -68,13 +68,15 @@ class Traffic:
 
     Attributes:
         flying: messages without an answer.
-        rest: octets of a message that the kernel has not taken yet.
+        sending: the message that has not left whole.
+        rest: its octets that the kernel has not taken yet.
         shaken_by: when the handshake has to be over.
     """
 
-    __slots__ = ("flying", "rest", "shaken_by")
+    __slots__ = ("flying", "rest", "sending", "shaken_by")
 
     def __init__(self) -> None:
         self.flying = 0
+        self.sending: Parcel | None = None
         self.rest: list[Frame] = []
         self.shaken_by = 0.0

@@ -26,10 +26,16 @@ Failure = Callable[[], "ClusterError | None"]
 
 
 class Routes:
-    """The view, shared by all threads of a client, and the connection to the coordinator that keeps it fresh."""
+    """The view, shared by all threads of a client, and the connection to the coordinator that keeps it fresh.
+
+    Attributes:
+        calls: the view, and what follows from it.
+        file: the connection file that the client comes from; None: none. The stop of the cluster removes it.
+    """
 
     def __init__(self, coordinator: str, run_id: bytes, failure: Failure | None) -> None:
         self.calls = Calls()
+        self.file: str | os.PathLike[str] | None = None
         self._coordinator = coordinator
         self._run_id = run_id
         self._failure = failure
@@ -108,6 +114,9 @@ class Routes:
                     return
 
     def _lost(self, error: Exception) -> NoReturn:
+        if self.file is not None and not os.path.exists(self.file):
+            text = f"its connection file {os.fspath(self.file)!r} is gone and its coordinator does not answer ({error})"
+            raise ClusterClosed(f"the cluster has stopped: {text}") from error
         raise coordinator_lost(self._coordinator, error) from error
 
 

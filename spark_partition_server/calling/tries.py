@@ -24,7 +24,7 @@ from ..net.lane import Lane
 from ..wire.messages import Error, Frame, Member, Reply
 from ..wire.payload import decode_value, size_of
 from ..wire.zmtp import Frames
-from .answers import Answers, Asked, closed, failure, not_sent, timed_out
+from .answers import Answers, Asked, closed, failure, nobody_answers, not_sent, timed_out
 from .lanes import Lanes
 from .room import COUNTED_BYTES, Room
 from .routes import Routes
@@ -200,17 +200,10 @@ class Tries:
             self.routes.refresh(asked, deadline)
         except CoordinatorLost as lost:
             if not error.code:  # neither the server nor the coordinator can be reached
-                self._gone(error, lost)
+                ended = nobody_answers(error, lost)
+                raise ended from ended.__cause__
         except ClusterError as over:
             raise over from error
         if pause is None:
             return None
         return self.retry.wait(error, tried, self.routes.calls.members.get(rank), pause)
-
-    @staticmethod
-    def _gone(error: CallError, lost: CoordinatorLost) -> None:
-        """Nobody answers: the cluster's error where nothing can have happened; otherwise the call's stays."""
-        if error.definite:
-            raise lost from error
-        error.add("the coordinator does not answer either: has the cluster stopped?")
-        raise error from lost

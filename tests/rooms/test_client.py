@@ -17,7 +17,7 @@ from support.probe import LONG, PAIRS, Probe, switches
 from support.wait import wait_until
 
 from spark_partition_server import Client, ClientOptions, connect
-from spark_partition_server.errors import CallOutcomeUnknown, CoordinatorLost, Unavailable
+from spark_partition_server.errors import CallOutcomeUnknown, ClusterClosed, CoordinatorLost, Unavailable
 from spark_partition_server.testing import local_cluster
 from spark_partition_server.wire import codec
 from spark_partition_server.wire.codes import Code
@@ -171,14 +171,24 @@ def test_another_process_needs_the_connection_file_only(cluster):
 
 
 def test_a_cluster_that_has_stopped_does_not_answer():
-    """A client that outlives it learns so within its deadline."""
+    """A client that outlives it learns what has happened: from the file that is gone, or that nobody is there."""
     switches.reset()
     with local_cluster(Probe(), PAIRS) as cluster:
         client = Client(cluster.coordinator.get_url(), cluster.coordinator.run_id, ClientOptions(timeout=LONG))
-        client.call_all("rank")
-    with client, pytest.raises((Unavailable, CallOutcomeUnknown)) as caught:
-        client.call(1, "get", "b", timeout=1.0)
-    assert caught.value.rank == 1
+        of_file = connect(cluster.connection_file, timeout=LONG)
+        for one in (client, of_file):
+            one.call_all("rank")
+    with client:
+        with pytest.raises((CoordinatorLost, CallOutcomeUnknown), match=r"coordinator.* does not answer"):
+            client.call(1, "get", "b")
+        with pytest.raises(CoordinatorLost, match="is the driver running"):
+            client.call(1, "run", "x")
+        with pytest.raises(CoordinatorLost, match="is the driver running"):
+            client.call_many("run", [(2, "x")])
+    with of_file:
+        for ask in (lambda: of_file.call(1, "run", "x"), lambda: of_file.call_many("get", [(1, "b")])):
+            with pytest.raises(ClusterClosed, match=r"the cluster has stopped: its connection file .* is gone"):
+                ask()
 
 
 def test_a_call_that_was_interrupted_leaves_the_client_in_order(cluster, client):
