@@ -40,6 +40,9 @@ class ServerOptions:
         local: also listen on a Unix socket for processes of the same user on the same host.
         calls_max: calls that wait or are under way at one time; one more is refused as ``Overloaded``.
         calls_bytes_max: octets of the arguments of all of them.
+        switch_interval: seconds after which a thread that computes gives way to one that serves (the interpreter's
+            switch interval while the server serves; docs/serving.md says what it costs); None: as it is.
+        stream_timeout: seconds a stream waits for credit before it is ended.
         connection_calls_max: calls of one connection that wait or run; until half of them are over, no more are read.
     """
 
@@ -55,13 +58,16 @@ class ServerOptions:
     calls_max: int = 1024
     calls_bytes_max: int = 512 * 1024 * 1024
     connection_calls_max: int = 256
+    stream_timeout: float = 30.0
+    switch_interval: float | None = 1e-4
 
     def __post_init__(self) -> None:
         _check(
             self,
             (
                 *("message_bytes_max", "connections_max", "handshake_timeout", "write_timeout", "leave_timeout"),
-                *("calls_max", "calls_bytes_max", "connection_calls_max"),
+                *("calls_max", "calls_bytes_max", "connection_calls_max", "stream_timeout"),
+                *(() if self.switch_interval is None else ("switch_interval",)),
             ),
         )
 

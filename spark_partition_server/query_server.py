@@ -5,21 +5,27 @@ from __future__ import annotations
 import inspect
 import os
 from collections.abc import Callable, Iterable
+from inspect import isasyncgenfunction, iscoroutinefunction, isgeneratorfunction, unwrap
 from typing import Any, TypeVar, overload
 
-from .core.dispatch import Dispatch, Handler
+from .core.dispatch import Dispatch
 from .net.clock import monotonic
 from .net.endpoints import bind_local, bind_tcp, tcp_endpoint
 from .net.listener import Listener
+from .options import ServerOptions
 from .partition_server import PartitionServer
 from .serving.answering import Answering
+from .serving.switching import SwitchInterval
 
 __all__ = ["QueryServer", "idempotent_methods", "method", "told_to_clients"]
 
 MARK = "__partition_server_method__"
 # what PartitionServer sets on an instance, which would hide a method of that name
 RESERVED_NAMES = frozenset(
-    {"config", "coordinator_url", "host", "itr", "job_group", "options", "partition_ind", "port", "run_id", "token"}
+    {
+        *("config", "coordinator_url", "host", "itr", "job_group", "options", "partition_ind", "port", "run_id"),
+        *("threads", "token"),
+    }
 )
 RESERVED = "timeout"  # client.call(partition, method, timeout=...) takes it
 
@@ -53,6 +59,19 @@ def method(function: Any = None, /, *, idempotent: bool = False) -> Any:
 class QueryServer(PartitionServer):
     """Serves the methods marked with ``@method``.
 
+    A plain method runs in the thread that serves, one at a time, which is the fastest way; with ``threads`` it runs on
+    one of so many threads. An ``async def`` method runs on an asyncio loop of the server's, beside all others. A
+    generator, of either kind, is a stream: ``client.stream``.
+
+    Args:
+        port: as in ``PartitionServer``.
+        config: as in ``PartitionServer``.
+        options: as in ``PartitionServer``.
+        threads: how many threads run plain methods; default: what the class says.
+
+    Attributes:
+        threads: the same. A subclass may set it as a class attribute; 0: the thread that serves.
+
     Example::
 
         class Lookup(QueryServer):
@@ -63,6 +82,21 @@ class QueryServer(PartitionServer):
             def get(self, key):
                 return self.values.get(key)
     """
+
+    threads: int = 0
+
+    def __init__(
+        self,
+        port: int | None = None,
+        config: dict[str, Any] | None = None,
+        options: ServerOptions | None = None,
+        *,
+        threads: int | None = None,
+    ) -> None:
+        super().__init__(port, config, options)
+        if threads is not None:
+            self.threads = threads
+        _check_threads(self)
 
     def __init_subclass__(cls, **arguments: Any) -> None:
         super().__init_subclass__(**arguments)
@@ -105,10 +139,12 @@ class QueryServer(PartitionServer):
             for one in listening:
                 one.close()
             raise
-        try:
-            self._listener.serve()
-        finally:
-            self._answering.close()
+        with SwitchInterval.of(options.switch_interval):
+            try:
+                self._answering.open()
+                self._listener.serve()
+            finally:
+                self._answering.close()
 
     def _endpoint(self) -> str:
         assert self.port is not None
@@ -136,12 +172,24 @@ def answering_of(server: QueryServer) -> Answering:
             "pid": os.getpid(),
             "host": life.host,
             "uptime_s": monotonic() - began,
+            "threads": server.threads,
             "connections": server._listener.connections,
             "rss_bytes": _resident(),
         }
 
-    dispatch = Dispatch(life.who.rank, life.who.incarnation, _handlers(server))
-    return Answering(dispatch, life.run_id, life.options, status)
+    names = list(_marks(server))
+    functions = {name: unwrap(getattr(server, name)) for name in names}
+    streams = {name for name in names if isgeneratorfunction(functions[name]) or isasyncgenfunction(functions[name])}
+    coroutines = {name for name in names if iscoroutinefunction(functions[name]) or isasyncgenfunction(functions[name])}
+    dispatch = Dispatch(
+        life.who.rank,
+        life.who.incarnation,
+        {name: getattr(server, name) for name in names if name not in streams},
+        {name: getattr(server, name) for name in streams},
+    )
+    _check_threads(server)
+    threads = server.threads
+    return Answering(dispatch, life.run_id, life.options, threads=threads, coroutines=coroutines, status=status)
 
 
 def _resident() -> int:
@@ -176,5 +224,7 @@ def _marks_of(kind: type) -> dict[str, dict[str, bool]]:
     return marks
 
 
-def _handlers(server: QueryServer) -> dict[str, Handler]:
-    return {name: getattr(server, name) for name in _marks(server)}
+def _check_threads(server: QueryServer) -> None:
+    threads = server.threads
+    if type(threads) is not int or threads < 0:
+        raise ValueError(f"{type(server).__qualname__}.threads must be a number of threads, 0 or more, not {threads!r}")

@@ -35,7 +35,7 @@ class Ticket:
         call_id: the caller's name for it.
         octets: of its arguments, which wait with it.
         state: kept by the book.
-        started: when its last turn began.
+        started: when its last turn began, or when it was parked.
     """
 
     __slots__ = ("call_id", "caller", "octets", "started", "state")
@@ -74,6 +74,7 @@ class Load:
     Attributes:
         calls: calls that are not over.
         waiting: those of them that wait for their turn.
+        idle: those of them that are parked.
         octets: of the arguments of all of them.
         interval: seconds from the end of one call to the end of the next while others wait, about; 0: unknown.
     """
@@ -88,6 +89,7 @@ class Load:
     ) -> None:
         self.calls = 0
         self.waiting = 0
+        self.idle = 0
         self.octets = 0
         self.interval = 0.0
         self._calls_max = calls_max
@@ -172,31 +174,54 @@ class Load:
         if ticket.state is not State.WAITING:
             party = self._parties[ticket.caller]
             if ticket.state is State.PARKED:
+                self.idle -= 1
                 self._count(party, 1)
             self._queue(ticket, party)
         return True
 
-    def park(self, ticket: Ticket) -> bool:
+    def park(self, ticket: Ticket, now: float) -> bool:
         """A call that ran waits for something else than its turn. False: it is over."""
         if ticket.state is State.OVER:
             return False
         assert ticket.state is State.RUNNING
         ticket.state = State.PARKED
+        ticket.started = now
+        self.idle += 1
         self._count(self._parties[ticket.caller], -1)
+        return True
+
+    def resume(self, ticket: Ticket) -> bool:
+        """A parked call goes on without a turn. False: it is over."""
+        if ticket.state is State.OVER:
+            return False
+        assert ticket.state is State.PARKED
+        ticket.state = State.RUNNING
+        self.idle -= 1
+        self._count(self._parties[ticket.caller], 1)
         return True
 
     # ---------------------------------------------------------------------------------------------- ending
 
-    def finish(self, ticket: Ticket, now: float) -> bool:
-        """A call has ended by itself. Returns whether its answer is still owed."""
-        sample = (now - ticket.started) / self._workers if self._last_end is None else now - self._last_end
-        weight = SLOWER if sample > self.interval else FASTER
-        self.interval += (sample - self.interval) * (weight if self.interval else 1.0)
-        self._last_end = now if self.waiting else None
+    def finish(self, ticket: Ticket, now: float, measured: bool = True) -> bool:
+        """A call has ended by itself. Returns whether its answer is still owed.
+
+        Args:
+            ticket: the call.
+            now: the time.
+            measured: it had its turns from here, so that it tells how long those who wait will wait.
+        """
+        if measured:
+            self._measure(ticket, now)
         if ticket.state is State.OVER:
             return False
         self._end(ticket, self._parties[ticket.caller])
         return True
+
+    def _measure(self, ticket: Ticket, now: float) -> None:
+        sample = (now - ticket.started) / self._workers if self._last_end is None else now - self._last_end
+        weight = SLOWER if sample > self.interval else FASTER
+        self.interval += (sample - self.interval) * (weight if self.interval else 1.0)
+        self._last_end = now if self.waiting else None
 
     def cancel(self, caller: Hashable, call_id: int) -> tuple[Ticket, State] | None:
         """The caller takes a call back. Returns the call, and where it was; None: there is none of that id."""
@@ -223,6 +248,14 @@ class Load:
             self._end(ticket, party)
         return left
 
+    def parked(self, before: float) -> list[Ticket]:
+        """The calls that were parked before that moment and still are."""
+        return [ticket for ticket in self.tickets() if ticket.state is State.PARKED and ticket.started < before]
+
+    def tickets(self) -> list[Ticket]:
+        """The calls that are not over."""
+        return [ticket for party in self._parties.values() for ticket in party.tickets.values()]
+
     def everybody(self) -> list[Hashable]:
         """Callers with calls that are not over."""
         return list(self._parties)
@@ -242,7 +275,9 @@ class Load:
             party.queue.remove(ticket)
             if not party.queue:
                 self._ring.remove(party)
-        if ticket.state is not State.PARKED:
+        if ticket.state is State.PARKED:
+            self.idle -= 1
+        else:
             self._count(party, -1)
         ticket.state = State.OVER
         del party.tickets[ticket.call_id]
@@ -260,10 +295,11 @@ class Load:
 
     def check(self) -> None:
         """Asserts the invariants."""
-        tickets = [ticket for party in self._parties.values() for ticket in party.tickets.values()]
+        tickets = self.tickets()
         assert self.calls == len(tickets)
         assert self.octets == sum(ticket.octets for ticket in tickets)
         assert self.waiting == sum(ticket.state is State.WAITING for ticket in tickets)
+        assert self.idle == sum(ticket.state is State.PARKED for ticket in tickets)
         assert all(ticket.state not in (State.NEW, State.OVER) for ticket in tickets)
         queued = [ticket for party in self._ring for ticket in party.queue]
         assert len(queued) == len(set(map(id, queued))) == self.waiting

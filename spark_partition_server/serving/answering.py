@@ -8,8 +8,8 @@ a moment ago; everything else goes over the desk.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from ..core.dispatch import RESERVED_PREFIX, Dispatch
 from ..errors import RemoteProtocolError
@@ -18,21 +18,26 @@ from ..net.connection import Caller
 from ..options import ServerOptions
 from ..wire import codec
 from ..wire.codes import Code
-from ..wire.messages import Cancel, Error, Frame, Kind, Message, Refuse
+from ..wire.messages import Cancel, Credit, Error, Frame, Kind, Message, Refuse
 from ..wire.zmtp import Frames
 from .batches import Batch
-from .desk import Desk, unanswered
-from .jobs import Job, Single, run
+from .desk import SLICE, Desk, unanswered
+from .jobs import Single, run
 from .replies import Replies
+from .streams import Flowing, Streaming
+from .workers import Workers
+
+if TYPE_CHECKING:
+    from .coroutines import Going, Loop
 
 __all__ = ["STATUS", "Answering"]
 
 log = logging.getLogger("spark_partition_server.server")
 
-SLICE = 0.001  # seconds of work between two looks at the sockets
 STATUS = RESERVED_PREFIX + "status"
-CALLS = {Kind.REQUEST: Single, Kind.BATCH: Batch}
-TAKEN = (Kind.REQUEST, Kind.BATCH, Kind.CANCEL)
+TAKEN = (Kind.REQUEST, Kind.BATCH, Kind.STREAM, Kind.CREDIT, Kind.CANCEL)
+CLOSE_TIMEOUT = 2.0  # seconds that methods which still run at the end may take to notice
+LONGEST_SLEEP = 1.0  # seconds between two looks at streams that nobody reads
 
 
 class Answering:
@@ -42,6 +47,8 @@ class Answering:
         dispatch: its methods; the reserved ones are added.
         run_id: of its run.
         options: its limits.
+        threads: methods run on so many threads; 0: in the thread that serves.
+        coroutines: the names of methods that run on an asyncio loop instead.
         status: what ``sps.status`` returns, besides what is known here.
 
     Attributes:
@@ -54,18 +61,47 @@ class Answering:
         dispatch: Dispatch,
         run_id: bytes,
         options: ServerOptions,
+        *,
+        threads: int = 0,
+        coroutines: Collection[str] = (),
         status: Callable[[], Mapping[str, Any]] = dict,
     ) -> None:
         self.dispatch = dispatch
-        self.desk = Desk(options.calls_max, options.calls_bytes_max, options.connection_calls_max, 1)
+        self.desk = Desk(options.calls_max, options.calls_bytes_max, options.connection_calls_max, max(threads, 1))
         dispatch.handlers[STATUS] = self._status
         self._run_id = run_id
+        self._bytes_max = options.message_bytes_max
+        self._stream_timeout = options.stream_timeout
         self._more_status = status
         self._request = codec.preamble(Kind.REQUEST, run_id)
         self._kinds = {codec.preamble(kind, run_id): kind for kind in TAKEN}
-        self._replies = Replies(run_id, options.message_bytes_max)
+        self._all_replies: list[Replies] = []
+        self._replies = self._more_replies()
         self._load = self.desk.load
+        self._looked = 0.0  # at streams that nobody reads
         self._spent = 0.0  # seconds of methods that were run without a queue since the sockets were looked at
+        self._workers = Workers(self.desk, threads, self._more_replies) if threads else None
+        self._coroutines = frozenset(coroutines)
+        self._loop: Loop | None = None
+        self._inline = not threads and not coroutines  # every request may take the shortest way
+
+    def open(self) -> None:
+        """Starts the threads there are to be."""
+        if self._workers is not None:
+            self._workers.start()
+        if self._coroutines:
+            from .coroutines import Loop  # noqa: PLC0415 - asyncio takes its time; most servers do not need it
+
+            self._loop = Loop(self.desk, self._more_replies())
+            self._loop.start()
+
+    def close(self) -> None:
+        """Takes everything back and ends the threads. What runs and does not notice is left behind with a warning."""
+        self.desk.clear()
+        deadline = monotonic() + CLOSE_TIMEOUT
+        ended = self._workers is None or self._workers.stop(deadline)
+        if not (self._loop is None or self._loop.stop(deadline)) or not ended:
+            log.warning("methods still run %g s after the end of their server", CLOSE_TIMEOUT)
 
     def answer(self, frames: Frames, received: float, caller: Caller) -> Sequence[Frame] | None:
         """The answer to one message; None: silence, or later. Raises nothing: a message must not end the server."""
@@ -87,21 +123,22 @@ class Answering:
     def work(self) -> float | None:
         """Turns for the jobs that wait, for about a millisecond. Returns in how many seconds it is to be called."""
         self._spent = 0.0
-        if not self._load.waiting:
-            return None
-        until = monotonic() + SLICE
-        while self.desk.turn(self._replies, until):
-            if monotonic() >= until:
-                return 0.0
-        return None
+        load = self._load
+        if load.idle:
+            self._look_at_streams()
+        if load.waiting:
+            if self._workers is not None:
+                self._workers.remind()
+            else:
+                until = monotonic() + SLICE
+                while self.desk.turn(self._replies):
+                    if monotonic() >= until:
+                        return 0.0
+        return min(self._stream_timeout / 4, LONGEST_SLEEP) if load.idle else None
 
     def busy(self) -> bool:
-        """Whether calls are under way or wait."""
-        return self._load.calls > 0
-
-    def close(self) -> None:
-        """Ends what is under way."""
-        self.desk.clear()
+        """Whether calls run or wait for their turn."""
+        return self._load.calls > self._load.idle
 
     # ------------------------------------------------------------------------------------------------ calls
 
@@ -112,8 +149,15 @@ class Answering:
         if type(handler) is Error:
             return self._replies.error(handler)
         assert callable(handler)
-        if (self._load.waiting or self._spent > SLICE) and not fields[1].startswith(RESERVED_PREFIX):
-            return self.desk.enter(Single(caller, fields, frames, handler, received), self._replies)
+        if self._load.waiting or self._spent > SLICE or not self._inline:
+            name = fields[1]
+            if name in self._coroutines:
+                from .going import GoingSingle  # noqa: PLC0415
+
+                return self._go(GoingSingle(caller, fields, frames, handler, received))
+            waits = self._load.waiting or self._spent > SLICE or self._workers is not None
+            if waits and not name.startswith(RESERVED_PREFIX):
+                return self.desk.enter(Single(caller, fields, frames, handler, received), self._replies)
         answer = run(handler, fields[0], frames, self._replies)
         self._spent += monotonic() - now
         return answer
@@ -123,30 +167,72 @@ class Answering:
         if kind is Kind.REQUEST:
             return self._answer_request(frames, received, caller)
         if kind is Kind.BATCH:
-            return self._enter(kind, frames, received, caller)
-        if kind is Kind.CANCEL:
-            message = codec.decode(frames, self._run_id)
-            assert isinstance(message, Cancel)
+            return self._answer_batch(frames, received, caller)
+        if kind is Kind.STREAM:
+            return self._answer_stream(frames, received, caller)
+        if kind not in TAKEN:
+            raise RemoteProtocolError(f"a server takes no {kind.name}", Code.UNEXPECTED)
+        message = codec.decode(frames, self._run_id)
+        if isinstance(message, Cancel):
             self.desk.cancel(caller, message.call_id)
-            return None
-        raise RemoteProtocolError(f"a server takes no {kind.name}", Code.UNEXPECTED)
+        elif isinstance(message, Credit):
+            job = self.desk.find(caller, message.call_id)
+            if isinstance(job, Flowing) and job.grant(message.items):
+                self.desk.wants_turn(job)
+        return None
 
-    def _enter(self, kind: Kind, frames: Frames, received: float, caller: Caller) -> list[Frame] | None:
-        fields = codec.call_fields(frames, kind.name)
+    def _answer_batch(self, frames: Frames, received: float, caller: Caller) -> list[Frame] | None:
+        fields = codec.call_fields(frames, "BATCH")
         handler = self.dispatch.admit(fields, received, monotonic())
         if type(handler) is Error:
             return self._replies.error(handler)
         assert callable(handler)
-        job: Job = CALLS[kind](caller, fields, frames, handler, received)
-        return self.desk.enter(job, self._replies)
+        if fields[1] in self._coroutines:
+            from .going import GoingBatch  # noqa: PLC0415
+
+            return self._go(GoingBatch(caller, fields, frames, handler, received))
+        return self.desk.enter(Batch(caller, fields, frames, handler, received), self._replies)
+
+    def _answer_stream(self, frames: Frames, received: float, caller: Caller) -> list[Frame] | None:
+        fields, credit = codec.stream_fields(frames)
+        handler = self.dispatch.admit(fields, received, monotonic(), stream=True)
+        if type(handler) is Error:
+            return self._replies.error(handler)
+        assert callable(handler)
+        if fields[1] in self._coroutines:
+            from .going import GoingStream  # noqa: PLC0415
+
+            return self._go(GoingStream(caller, fields, frames, handler, received, credit))
+        return self.desk.enter(Streaming(caller, fields, frames, handler, received, credit), self._replies)
+
+    def _go(self, job: Going) -> list[Frame] | None:
+        assert self._loop is not None
+        refused = self.desk.enter(job, self._replies, running=True)
+        if refused is None:
+            self._loop.begin(job)
+        return refused
+
+    # -------------------------------------------------------------------------------------------- the rest
+
+    def _look_at_streams(self) -> None:
+        now = monotonic()
+        if now - self._looked >= min(self._stream_timeout / 4, LONGEST_SLEEP):
+            self._looked = now
+            self.desk.starve(self._stream_timeout, self._replies)
+
+    def _more_replies(self) -> Replies:
+        self._all_replies.append(Replies(self._run_id, self._bytes_max))
+        return self._all_replies[-1]
 
     def _status(self) -> dict[str, Any]:
         load = self._load
+        errors = sum(replies.errors for replies in self._all_replies)
         return {
-            "calls": self._replies.answered + self._replies.errors,
-            "errors": self._replies.errors,
+            "calls": errors + sum(replies.answered for replies in self._all_replies),
+            "errors": errors,
             "queued": load.waiting,
-            "in_flight": load.calls,
+            "in_flight": load.calls - load.waiting,
+            "streams": self.desk.streams(),
             **self._more_status(),
         }
 

@@ -22,15 +22,21 @@ ROOM_PER_RUN = 160  # octets left free for each run that may yet fail, in a repl
 
 
 class Batch(Job):
-    """A BATCH. Its runs are made in order; between two of them others may have their turn."""
+    """A BATCH. Its runs are made in order; between two of them others may have their turn.
 
-    __slots__ = ("_failures", "_runs", "results")
+    Attributes:
+        runs: the arguments of each.
+        results: of those that are over.
+        failures: of those that failed, with the number of the run in place of a call id.
+    """
+
+    __slots__ = ("failures", "results", "runs")
 
     def __init__(self, caller: Caller, fields: Fields, frames: Frames, handler: Handler, received: float) -> None:
         super().__init__(caller, fields, frames, handler, received)
         self.results: list[Any] = []
-        self._failures: list[Error] = []  # with the number of the run in place of a call id
-        self._runs: list[list[Any]] = []
+        self.failures: list[Error] = []
+        self.runs: list[list[Any]] = []
 
     def begin(self, replies: Replies) -> list[Frame] | None:
         """Reads the arguments of all runs. Returns the ERROR for what is none."""
@@ -43,26 +49,26 @@ class Batch(Job):
         if len(runs) > BATCH_MAX:
             text = f"a batch of {len(runs)} runs, the limit is {BATCH_MAX}"
             return replies.error(Error(self.call_id, Code.TOO_LARGE, text))
-        self._runs = runs
+        self.runs = runs
         return None
 
-    def step(self, replies: Replies, until: float) -> tuple[list[Frame] | None, Next]:
+    def step(self, replies: Replies, until: float) -> tuple[list[list[Frame]], Next]:
         if self._frames is not None:
             refused = self.begin(replies)
             if refused is not None:
-                return refused, Next.DONE
+                return [refused], Next.DONE
         if self.run(until):
-            return self.frames(replies), Next.DONE
-        return None, Next.AGAIN
+            return [self.frames(replies)], Next.DONE
+        return [], Next.AGAIN
 
     def run(self, until: float) -> bool:
         """Makes runs until about ``until``. Returns whether that was the last one."""
-        handler, results, runs, expires = self._handler, self.results, self._runs, self.expires
+        handler, results, runs, expires = self._handler, self.results, self.runs, self.expires
         clock = monotonic
         now = clock()
         while len(results) < len(runs):
             if now > expires:
-                self._expire(now)
+                self.expire(now)
                 break
             args = runs[len(results)]
             try:
@@ -76,32 +82,14 @@ class Batch(Job):
                 return len(results) >= len(runs)
         return True
 
-    async def run_async(self) -> None:
-        """The same on a loop, one run after the other."""
-        for args in self._runs:
-            now = monotonic()
-            if now > self.expires:
-                self._expire(now)
-                return
-            try:
-                self.results.append(await self._handler(*args))
-            except BaseException as error:
-                if self.cancelled(error):
-                    raise
-                self.fail(failed(len(self.results), self._handler, args, {}, error))
-
-    def cancelled(self, error: BaseException) -> bool:
-        """Whether an exception out of a coroutine is the end of the batch rather than that of one run."""
-        return isinstance(error, KeyboardInterrupt) or self.over
-
     def fail(self, failure: Error) -> None:
         """The next run has failed."""
-        self._failures.append(failure)
+        self.failures.append(failure)
         self.results.append(None)
 
-    def _expire(self, now: float) -> None:
+    def expire(self, now: float) -> None:
         """The runs that are left are not made."""
-        for number in range(len(self.results), len(self._runs)):
+        for number in range(len(self.results), len(self.runs)):
             self.fail(expired(number, self.received, now, self.remaining_ms))
 
     # ---------------------------------------------------------------------------------------- the answer
@@ -109,13 +97,13 @@ class Batch(Job):
     def frames(self, replies: Replies) -> list[Frame]:
         """RESULTS. What cannot be sent, or has no room, fails by itself."""
         try:
-            payload = replies.values.encode([self.results, [_entry(failure) for failure in self._failures]])
+            payload = replies.values.encode([self.results, [_entry(failure) for failure in self.failures]])
             if size_of(payload) <= replies.bytes_max:
                 return self._framed(replies, payload)
         except TypeError:
             pass
         self._keep_what_fits(replies.bytes_max)
-        payload = replies.values.encode([self.results, [_entry(failure) for failure in self._failures]])
+        payload = replies.values.encode([self.results, [_entry(failure) for failure in self.failures]])
         if size_of(payload) > replies.bytes_max:  # the failures alone are too much
             return replies.error(too_large(self.call_id, size_of(payload), replies.bytes_max))
         return self._framed(replies, payload)
@@ -127,8 +115,8 @@ class Batch(Job):
     def _keep_what_fits(self, bytes_max: int) -> None:
         """In order, as long as there is room for the octets and the arrays; each of the others becomes a failure."""
         values = ValueEncoder()
-        failures = {failure.call_id: failure for failure in self._failures}
-        room = bytes_max - ROOM_PER_RUN * len(self.results) - sum(len(failure.detail) for failure in self._failures)
+        failures = {failure.call_id: failure for failure in self.failures}
+        room = bytes_max - ROOM_PER_RUN * len(self.results) - sum(len(failure.detail) for failure in self.failures)
         arrays = ARRAYS_MAX
         for number, result in enumerate(self.results):
             if number in failures:
@@ -145,7 +133,7 @@ class Batch(Job):
                     continue
                 failures[number] = self._no_room(number, size, len(payload) - 1, bytes_max)
             self.results[number] = None
-        self._failures = [failures[number] for number in sorted(failures)]
+        self.failures = [failures[number] for number in sorted(failures)]
 
     @staticmethod
     def _no_room(number: int, size: int, arrays: int, bytes_max: int) -> Error:

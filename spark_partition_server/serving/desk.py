@@ -18,9 +18,12 @@ from .replies import Replies
 if TYPE_CHECKING:
     from ..net.connection import Caller
 
-__all__ = ["Desk"]
+__all__ = ["SLICE", "Desk", "unanswered"]
 
 log = logging.getLogger("spark_partition_server.server")
+
+
+SLICE = 0.001  # seconds of a turn, about; inline also of all work between two looks at the sockets
 
 
 class Desk:
@@ -85,6 +88,38 @@ class Desk:
         if again:
             self.bell()
 
+    def park(self, job: Job) -> None:
+        """A job that runs elsewhere waits for something that may not come."""
+        with self._lock:
+            self.load.park(job, monotonic())
+
+    def resume(self, job: Job) -> None:
+        """It runs again."""
+        with self._lock:
+            self.load.resume(job)
+
+    def starve(self, timeout: float, replies: Replies) -> None:
+        """Ends the jobs that have been parked for longer than ``timeout`` seconds."""
+        before = monotonic() - timeout
+        with self._lock:
+            starved = [cast("Job", ticket) for ticket in self.load.parked(before)]
+            for job in starved:
+                self.load.cancel(job.caller, job.call_id)
+        for job in starved:
+            text = f"its reader has given no credit for {timeout:g} s (stream_timeout); it was ended"
+            job.caller.send(replies.error(Error(job.call_id, Code.CANCELLED, text)))
+            self.dispose(job)
+
+    def streams(self) -> int:
+        """Streams that are not over."""
+        with self._lock:
+            return sum(hasattr(ticket, "flow") for ticket in self.load.tickets())
+
+    def find(self, caller: Caller, call_id: int) -> Job | None:
+        """A job that is not over."""
+        with self._lock:
+            return cast("Job | None", self.load.find(caller, call_id))
+
     def clear(self) -> None:
         """Takes everything back."""
         for caller in self.load.everybody():
@@ -92,8 +127,8 @@ class Desk:
 
     # ------------------------------------------------------------------------------------------- in any thread
 
-    def turn(self, replies: Replies, until: float) -> bool:
-        """Gives the next job a turn. False: there is none that could run."""
+    def turn(self, replies: Replies, length: float = SLICE) -> bool:
+        """Gives the next job a turn of about ``length`` seconds. False: there is none that could run."""
         now = monotonic()
         with self._lock:
             job = cast("Job | None", self.load.take(_is_congested, now))
@@ -102,26 +137,27 @@ class Desk:
         refusal = job.refusal(now)
         if refusal is not None:
             job.close()
-            self.settle(job, replies.error(refusal), Next.DONE)
+            self.settle(job, [replies.error(refusal)], Next.DONE)
             return True
         try:
-            frames, following = job.step(replies, until)
+            messages, following = job.step(replies, now + length)
         except Exception:
             log.exception("a call could not be answered: a bug of this library")
-            frames, following = replies.encode(unanswered()), Next.DONE
-        self.settle(job, frames, following)
+            messages, following = [replies.encode(unanswered())], Next.DONE
+        self.settle(job, messages, following)
         return True
 
-    def settle(self, job: Job, frames: list[Frame] | None, following: Next) -> None:
-        """What a turn has led to. The frames leave first: nobody else may go on with the job before."""
-        if frames is not None and not job.over:
-            job.caller.send(frames)
+    def settle(self, job: Job, messages: list[list[Frame]], following: Next, measured: bool = True) -> None:
+        """What a turn has led to. The messages leave first: nobody else may go on with the job before."""
+        for frames in messages:
+            if not job.over:
+                job.caller.send(frames)
         with self._lock:
             if following is Next.DONE:
-                self.load.finish(job, monotonic())
+                self.load.finish(job, monotonic(), measured)
                 return
             if following is Next.PARK:
-                alive = self.load.park(job)
+                alive = self.load.park(job, monotonic())
                 again = alive and job.ready and self.load.again(job)
             else:
                 alive = again = self.load.again(job)

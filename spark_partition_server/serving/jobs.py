@@ -15,7 +15,7 @@ from ..wire.payload import decode_value
 from ..wire.zmtp import Frames
 from .replies import Replies, failed, invalid
 
-__all__ = ["Job", "Next", "Single", "run"]
+__all__ = ["Job", "Next", "Single", "arguments", "run"]
 
 
 class Next(Enum):
@@ -63,8 +63,8 @@ class Job(Ticket):
             return None
         return expired(self.call_id, self.received, now, self.remaining_ms)
 
-    def step(self, replies: Replies, until: float) -> tuple[list[Frame] | None, Next]:
-        """A turn, in the thread that ``replies`` belongs to: runs until about ``until``. Returns what to send."""
+    def step(self, replies: Replies, until: float) -> tuple[list[list[Frame]], Next]:
+        """A turn, in the thread that ``replies`` belongs to: runs until about ``until``. Returns messages to send."""
         raise NotImplementedError
 
     @property
@@ -90,8 +90,8 @@ class Single(Job):
 
     __slots__ = ()
 
-    def step(self, replies: Replies, until: float) -> tuple[list[Frame] | None, Next]:
-        return run(self._handler, self.call_id, self._take_frames(), replies), Next.DONE
+    def step(self, replies: Replies, until: float) -> tuple[list[list[Frame]], Next]:
+        return [run(self._handler, self.call_id, self._take_frames(), replies)], Next.DONE
 
 
 def run(handler: Handler, call_id: int, frames: Frames, replies: Replies) -> list[Frame]:

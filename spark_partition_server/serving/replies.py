@@ -9,10 +9,11 @@ from typing import Any
 from ..core.dispatch import Handler, handler_error, shorten
 from ..wire import codec
 from ..wire.codes import Code
+from ..wire.lists import ListEncoder
 from ..wire.messages import TEXT_CHARS_MAX, Error, Frame, Kind, Message
 from ..wire.payload import ValueEncoder, size_of
 
-__all__ = ["Replies", "failed", "invalid"]
+__all__ = ["Replies", "failed", "invalid", "too_large", "unsendable"]
 
 
 class Replies:
@@ -26,7 +27,8 @@ class Replies:
         values: encodes them.
         pack_fields: packs the fields of a message.
         results: the preamble of RESULTS.
-        items: the preamble of ITEMS.
+        items: encodes the items of streams, message by message.
+        items_preamble: of ITEMS.
         answered: calls that ended well.
         errors: calls that did not.
     """
@@ -39,7 +41,8 @@ class Replies:
         self.values = ValueEncoder()
         self.pack_fields = codec.field_packer()
         self.results = codec.preamble(Kind.RESULTS, run_id)
-        self.items = codec.preamble(Kind.ITEMS, run_id)
+        self.items = ListEncoder()
+        self.items_preamble = codec.preamble(Kind.ITEMS, run_id)
         self._reply = codec.preamble(Kind.REPLY, run_id)
 
     def reply(self, call_id: int, result: Any) -> list[Frame]:

@@ -18,7 +18,19 @@ import msgpack
 
 from ..errors import LocalProtocolError, RemoteProtocolError
 from .codes import Code
-from .messages import FIELDS_BYTES_MAX, FRAMES_MAX, KINDS, METHOD_CHARS_MAX, U32, Frame, Kind, Member, Message, View
+from .messages import (
+    FIELDS_BYTES_MAX,
+    FRAMES_MAX,
+    KINDS,
+    METHOD_CHARS_MAX,
+    U32,
+    U64,
+    Frame,
+    Kind,
+    Member,
+    Message,
+    View,
+)
 
 __all__ = [
     "MAGIC",
@@ -41,6 +53,7 @@ __all__ = [
     "reply_frames",
     "request_frames",
     "run_id_of",
+    "stream_fields",
     "view_of",
 ]
 
@@ -232,6 +245,19 @@ def call_fields(frames: Sequence[Frame], name: str = "REQUEST") -> Fields:
     ):
         raise RemoteProtocolError(f"a field of {name} has the wrong type or breaks its limit", Code.MALFORMED)
     return call_id, method, remaining_ms, rank, incarnation
+
+
+def stream_fields(frames: Sequence[Frame]) -> tuple[Fields, int]:
+    """The fields of a STREAM whose preamble has been read, and its credit.
+
+    Raises:
+        RemoteProtocolError: with MALFORMED.
+    """
+    fields = call_fields(frames, "STREAM")
+    more = decode_fields(frames[1])[5:6]
+    if not more or type(more[0]) is not int or not 0 <= more[0] <= U64:
+        raise RemoteProtocolError("a field of STREAM is absent, has the wrong type or breaks its limit", Code.MALFORMED)
+    return fields, more[0]
 
 
 def reply_frames(opening: bytes, call_id: int, payload: Sequence[Frame], pack: Pack = msgpack.packb) -> list[Frame]:

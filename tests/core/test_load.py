@@ -76,7 +76,9 @@ def test_a_parked_call_has_no_turn_until_it_wants_one():
     book = Book()
     ticket = book.enter("a", 1)
     book.take()
-    assert book.load.park(ticket)
+    assert book.load.park(ticket, 5.0)
+    assert book.load.parked(5.0) == []
+    assert book.load.parked(5.1) == [ticket]
     book.load.check()
     assert book.take() is None
     assert book.load.again(ticket)
@@ -87,7 +89,7 @@ def test_a_parked_call_has_no_turn_until_it_wants_one():
 def test_a_call_that_is_over_gets_no_turn_and_no_parking():
     """It was taken back while it ran."""
     book = Book()
-    for number, step in enumerate((book.load.again, book.load.park, book.finish)):
+    for number, step in enumerate((book.load.again, lambda it: book.load.park(it, 0.0), book.finish)):
         ticket = book.enter("a", number)
         book.take()
         assert book.load.cancel("a", number) == (ticket, State.RUNNING)
@@ -107,7 +109,7 @@ def test_a_call_can_be_taken_back_wherever_it_is(state):
     if state is not State.WAITING:
         book.take()
     if state is State.PARKED:
-        book.load.park(ticket)
+        book.load.park(ticket, 0.0)
     assert book.load.find("a", 1) is ticket
     assert book.load.cancel("a", 1) == (ticket, state)
     book.load.check()
@@ -197,7 +199,7 @@ def test_a_caller_with_many_calls_is_held_until_half_of_them_are_over():
     assert book.holds[2:] == [("a", True)]
     for ticket in (tickets[3], *more):
         assert book.take() is ticket
-        book.load.park(ticket)
+        book.load.park(ticket, 0.0)
     assert book.holds[2:] == [("a", True), ("a", False)]
     for ticket in more:
         book.load.cancel("a", ticket.call_id)
@@ -248,7 +250,7 @@ def test_whatever_happens_the_book_agrees_with_itself(steps):
             over += book.load.cancel(caller, number) is not None
         elif step == 6 and running:
             ticket = running.pop(number % len(running))
-            (book.load.again if number % 2 else book.load.park)(ticket)
+            book.load.again(ticket) if number % 2 else book.load.park(ticket, 0.0)
         elif step == 7:
             over += len(book.load.leave(caller)) if number == 0 else book.load.crowd(caller) is not None
         book.load.check()

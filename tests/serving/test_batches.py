@@ -91,12 +91,12 @@ def test_a_run_whose_time_is_over_is_not_made(monkeypatch):
         return number
 
     job = batches.Batch(Asked(), (5, "slow", 2500, 3, 7), [], slow, 100.0)
-    job._runs = [[number] for number in range(6)]
+    job.runs = [[number] for number in range(6)]
     assert job.run(1e9)
     assert made == [0, 1, 2]
     assert job.results == [0, 1, 2, None, None, None]
-    assert [(one.call_id, one.code) for one in job._failures] == [(number, Code.TIMEOUT) for number in (3, 4, 5)]
-    assert job._failures[0].text == "it waited 3000 ms, 2500 ms were allowed; not run"
+    assert [(one.call_id, one.code) for one in job.failures] == [(number, Code.TIMEOUT) for number in (3, 4, 5)]
+    assert job.failures[0].text == "it waited 3000 ms, 2500 ms were allowed; not run"
 
 
 def test_a_long_batch_lets_others_have_their_turn():

@@ -56,9 +56,9 @@ class Served:
 
     def __init__(self, handlers: dict[str, Any], streams: dict[str, Any] | None = None, **options: Any) -> None:
         threads = options.pop("threads", 0)
-        arguments = (threads,) if threads else ()
+        coroutines = options.pop("coroutines", ())
         dispatch = Dispatch(RANK, INCARNATION, handlers, streams)
-        self.answering = Answering(dispatch, RUN_ID, ServerOptions(**options), *arguments)
+        self.answering = Answering(dispatch, RUN_ID, ServerOptions(**options), threads=threads, coroutines=coroutines)
 
     def tell(self, message: Message, caller: Asked, received: float | None = None) -> None:
         frames = [bytes(frame) for frame in codec.encode(message, RUN_ID)]
