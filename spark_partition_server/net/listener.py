@@ -146,8 +146,8 @@ class Listener:
                 elif not connection.closed:
                     self._writable(connection)
             elif connection is None:
-                self._woken = False  # from here on a thread that hands something in wakes again
                 self._wake_out.recv(4096)
+                self._woken = False  # in this order: an octet that is sent from here on is not taken away
             else:
                 self._accepting.acceptable(connection, monotonic())
         while self._handed:

@@ -24,6 +24,9 @@ __all__ = ["Going", "Loop"]
 log = logging.getLogger("spark_partition_server.server")
 
 
+CLEAN_UP = 0.5  # seconds before a task that was cancelled at the end is cancelled again
+
+
 class Going(Job):
     """A job that is a task on the loop.
 
@@ -150,9 +153,9 @@ class Loop:
     async def _until_the_end(self) -> None:
         await self._ending.wait()
         assert self._loop is not None
-        while self._tasks:
+        while self._tasks:  # they have been cancelled with their jobs, and may take their time to clean up
+            await asyncio.wait(self._tasks, timeout=CLEAN_UP)
             for task in self._tasks:
                 task.cancel()
-            await asyncio.wait(self._tasks, timeout=0.1)
         ends: Coroutine[Any, Any, None] = self._loop.shutdown_asyncgens()
         await ends

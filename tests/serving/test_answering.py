@@ -253,7 +253,7 @@ def test_the_state_of_a_server_is_told_while_it_turns_others_away(monkeypatch):
         served.call(two, 2, "sps.status")
         status = two.results()[2]
         assert two.results()[1] == Code.OVERLOADED
-        assert (status["queued"], status["in_flight"], status["errors"], status["calls"]) == (1, 1, 1, 1)
+        assert (status["queued"], status["in_flight"], status["errors"], status["calls"]) == (1, 0, 1, 1)
 
 
 def test_reserved_methods_are_not_listed_among_the_users():

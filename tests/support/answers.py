@@ -43,7 +43,8 @@ class Asked(Caller):
 
     def results(self) -> dict[int, Any]:
         """What has been answered, by call id: values, or codes of errors."""
-        return {one.call_id: value_of(one) if isinstance(one, (Reply, Results)) else one.code for one in self.sent}
+        ends = (one for one in self.sent if not isinstance(one, Items))
+        return {one.call_id: value_of(one) if isinstance(one, (Reply, Results)) else one.code for one in ends}
 
 
 def value_of(message: Any) -> Any:

@@ -1,0 +1,203 @@
+"""What reaches a listener from other threads and leaves it later: answers, messages that came another way, ends."""
+
+from __future__ import annotations
+
+import socket
+import threading
+
+import pytest
+from support.lanes import LONG, serving
+from support.octets import message
+from support.wait import wait_until
+
+from spark_partition_server.net.connection import Caller
+
+
+class Elsewhere(Caller):
+    """A caller that is no connection."""
+
+    def __init__(self):
+        self.sent = []
+
+    def send(self, frames):
+        self.sent.append((threading.current_thread().name, list(frames)))
+
+
+def keep(callers):
+    """An answer function that answers nothing, and keeps who asked."""
+
+    def answer(frames, received, caller):
+        callers.append((caller, [bytes(frame) for frame in frames]))
+
+    return answer
+
+
+def test_an_answer_may_come_later_from_any_thread():
+    """And any number of them, in the order in which a thread sends them."""
+    callers = []
+    with serving(keep(callers)) as served, served.raw() as client:
+        client.send(b"x")
+        wait_until(lambda: callers, LONG)
+        for number in range(100):
+            callers[0][0].send([b"%d" % number, bytes(number * 100)])
+        assert [client.receive()[0] for _ in range(100)] == [b"%d" % number for number in range(100)]
+
+
+def test_many_threads_hand_over_and_no_answer_is_left_lying():
+    """A listener that sleeps beside an answer that was handed in: each thread waits for its own before the next."""
+    callers = []
+    with serving(keep(callers)) as served:
+        clients = [served.raw() for _ in range(4)]
+        for client in clients:
+            client.send(b"x")
+        wait_until(lambda: len(callers) == 4, LONG)
+
+        def exchange(client, caller):
+            for _ in range(3000):
+                caller.send([b"y"])
+                assert client.receive() == [b"y"]
+
+        by_port = {caller.socket.getpeername(): caller for caller, _ in callers}
+        failed = []
+
+        def run(client):
+            try:
+                exchange(client, by_port[client.plain.getsockname()])
+            except Exception as error:  # noqa: BLE001 - told by the test
+                failed.append(error)
+
+        threads = [threading.Thread(target=run, args=(client,)) for client in clients]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(LONG)
+        for client in clients:
+            client.close()
+        assert failed == []
+
+
+def test_an_answer_for_somebody_who_has_gone_is_dropped():
+    """And whoever answers is told, in the thread that serves, once."""
+    callers, gone = [], []
+    with serving(keep(callers), gone=lambda caller: gone.append((threading.current_thread().name, caller))) as served:
+        with served.raw() as client:
+            client.send(b"x")
+            wait_until(lambda: callers, LONG)
+        wait_until(lambda: gone, LONG)
+        callers[0][0].send([b"too late"])
+        callers[0][0].hold(True)
+        with served.raw() as other:
+            other.send(b"y")
+            wait_until(lambda: len(callers) == 2, LONG)
+        wait_until(lambda: len(gone) == 2, LONG)
+    assert gone == [("served", caller) for caller, _ in callers]
+
+
+def test_the_envelope_goes_back_before_an_answer_that_comes_later():
+    """[6.6]: a REQ's delimiter; the caller of such messages is another, and goes with the connection."""
+    callers, gone = [], []
+    with serving(keep(callers), gone=gone.append) as served, served.raw() as client:
+        client.send(b"", b"one")
+        client.send(b"two")
+        client.send(b"", b"three")
+        wait_until(lambda: len(callers) == 3, LONG)
+        (one, _), (two, _), (three, _) = callers
+        assert one is three
+        assert one is not two
+        assert [frames for _, frames in callers] == [[b"one"], [b"two"], [b"three"]]
+        one.send([b"1"])
+        two.send([b"2"])
+        assert not one.congested
+        assert [client.receive(), client.receive()] == [[b"", b"1"], [b"2"]]
+        client.close()
+        wait_until(lambda: len(gone) == 2, LONG)
+        assert set(gone) == {one, two}
+
+
+def test_a_message_that_came_another_way_is_answered_there():
+    """In the thread that serves, like all others; an answer that comes later goes the same way."""
+    with serving(lambda frames, received, caller: None if frames == [b"hush"] else frames) as served:
+        elsewhere = Elsewhere()
+        for frames in ([b"x"], [b"hush"], [b"y", b"z"]):
+            served.listener.deliver(elsewhere, frames)
+        wait_until(lambda: len(elsewhere.sent) == 2, LONG)
+        assert [frames for _, frames in elsewhere.sent] == [[b"x"], [b"y", b"z"]]
+    served.listener.deliver(elsewhere, [b"after the end"])
+
+
+def test_a_caller_that_is_nobody_says_what_it_must_do():
+    """The base of all callers: never congested, held in vain, and it cannot send."""
+    nobody = Caller()
+    assert not nobody.congested
+    nobody.hold(True)
+    with pytest.raises(NotImplementedError):
+        nobody.send([b"x"])
+
+
+def test_a_connection_that_is_held_is_not_read_from():
+    """TCP holds back what it sends, until it is released; from another thread as well."""
+    callers = []
+    with serving(keep(callers)) as served, served.raw(buffer=4096) as client, served.raw() as other:
+        client.send(b"first")
+        wait_until(lambda: callers, LONG)
+        callers[0][0].hold(True)
+        other.send(b"other")
+        wait_until(lambda: len(callers) == 2, LONG)
+        client.send(b"second")
+        other.send(b"other")
+        wait_until(lambda: len(callers) == 3, LONG)
+        assert [frames for _, frames in callers] == [[b"first"], [b"other"], [b"other"]]
+        callers[0][0].send([b"answer"])
+        assert client.receive() == [b"answer"], "what it is owed leaves all the same"
+        callers[0][0].hold(False)
+        wait_until(lambda: len(callers) == 4, LONG)
+
+
+def test_answers_to_requests_that_were_read_together_leave_together(monkeypatch):
+    """A system call for each would cost more than most answers."""
+    sends = []
+    real = socket.socket.send
+    with serving() as served, served.raw() as client, monkeypatch.context() as patch:
+        client.ask(b"x")
+        patch.setattr(socket.socket, "send", lambda self, data: sends.append(len(data)) or real(self, data))
+        client.plain.sendall(message([b"y" * 50]) * 64)
+        assert [client.receive() for _ in range(64)] == [[b"y" * 50]] * 64
+        assert len(sends) <= 3
+
+
+def test_work_is_done_between_two_looks_at_the_sockets():
+    """As often as it asks for; messages are read and answered in between."""
+    left, turns = 1000, []
+
+    def work():
+        turns.append(left)
+        return 0.0 if len(turns) % 1000 else None
+
+    with serving(work=work) as served, served.raw() as client:
+        assert client.ask(b"x") == [b"x"]
+        wait_until(lambda: len(turns) >= 1000, LONG)
+        assert client.ask(b"y") == [b"y"]
+
+
+def test_work_that_is_due_later_is_done_then():
+    """Not at once, and not only when a message comes."""
+    turns = []
+    with serving(work=lambda: turns.append(1) or (0.01 if len(turns) < 5 else None)) as served:
+        served.listener.hand(lambda: None)
+        wait_until(lambda: len(turns) == 5, LONG)
+
+
+def test_stop_gives_its_grace_to_answers_that_are_still_to_come():
+    """[8.4]: what is under way is finished; the connection is not cut before."""
+    callers = []
+    with serving(keep(callers), busy=lambda: callers != []) as served, served.raw() as client:
+        client.send(b"x")
+        wait_until(lambda: callers, LONG)
+        served.listener.stop(grace=LONG)
+        caller, _ = callers[0]
+        caller.send([b"answer"])
+        assert client.receive() == [b"answer"]
+        callers.clear()
+        served.listener.hand(lambda: None)
+        assert client.read_to_the_end() == 0
+        assert served.ended()
