@@ -10,6 +10,7 @@ import contextlib
 import logging
 import socket
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -17,6 +18,7 @@ from typing import Any, Protocol
 import zmq
 
 from ..core.effects import Effect, Send
+from ..core.pace import Pace
 from ..errors import ProtocolError, RemoteProtocolError
 from ..wire import codec
 from ..wire.messages import FRAMES_MAX, Message
@@ -82,6 +84,7 @@ class Loop:
         self._wake_out, self._wake_in = socket.socketpair()
         self._wake_in.setblocking(False)
         self._wake_out.setblocking(False)
+        self._pace = Pace()
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
@@ -122,6 +125,8 @@ class Loop:
             poller.register(self._wake_out.fileno(), zmq.POLLIN)
             while not self._stopping:
                 poller.poll(self._sleep_ms())
+                if self._routes and (wait := self._pace.turn(monotonic())):
+                    time.sleep(wait)
                 self._turn()
             self._turn()
         except BaseException as error:
