@@ -9,6 +9,7 @@ from ..core.calls import Calls
 from ..errors import MessageTooLarge, MethodNotFound
 from ..wire import codec
 from ..wire.codes import Code
+from ..wire.framing import encode_behind
 from ..wire.messages import METHOD_CHARS_MAX, U32, Frame, Kind, Member
 from ..wire.payload import ValueEncoder, size_of
 
@@ -32,12 +33,13 @@ class Requests:
         stream: the preamble of a STREAM.
     """
 
-    __slots__ = ("_bytes_max", "_calls", "_cancel", "_opening", "_pack", "batch", "encode", "stream")
+    __slots__ = ("_bytes_max", "_calls", "_cancel", "_head", "_opening", "_pack", "batch", "encode", "stream")
 
     def __init__(self, run_id: bytes, calls: Calls, message_bytes_max: int) -> None:
         self._bytes_max = message_bytes_max
         self._calls = calls
         self._opening = codec.preamble(Kind.REQUEST, run_id)
+        self._head = bytes((1, len(self._opening))) + self._opening  # a short frame, and more follow
         self._cancel = codec.preamble(Kind.CANCEL, run_id)
         self.batch = codec.preamble(Kind.BATCH, run_id)
         self.stream = codec.preamble(Kind.STREAM, run_id)
@@ -81,6 +83,14 @@ class Requests:
         """The frames of a REQUEST, or of what ``opening`` says. The caller waits ``timeout`` seconds."""
         fields = (call_id, method, remaining_ms(timeout), member.rank, member.incarnation)
         return codec.request_frames(opening or self._opening, fields, payload, self._pack)
+
+    def octets(self, call_id: int, method: str, timeout: float, member: Member, payload: list[Frame]) -> bytes | None:
+        """What ``frames`` has, as octets; None: it is not small."""
+        if len(payload) > 1:
+            return None
+        milliseconds = int(timeout * 1000) + 1 if 0 < timeout < LONGEST_TIMEOUT else remaining_ms(timeout)
+        fields = (call_id, method, milliseconds, member.rank, member.incarnation)
+        return encode_behind(self._head, self._pack(fields), payload[0])
 
     def cancel(self, call_id: int) -> list[Frame]:
         """The frames of a CANCEL: nobody waits for the answer of that call any more."""

@@ -36,7 +36,9 @@ __all__ = ["Submitter"]
 SLICE = 0.05  # seconds a thread waits before it looks again whether its call was ended by another one
 CLOSE_TIMEOUT = 0.5  # seconds for a thread that reads to notice
 LOOK = 0.01  # seconds between two looks for deadlines that have come
-TICK = 0.001  # seconds between two turns of the pump while others read: no request waits longer to be sent
+TICK = 0.001  # seconds between two turns of the pump while others read: a request waits no longer to be sent
+STEADY = 5  # turns in a row in which others have read, after which the pump disturbs them less
+STEADY_TICK = 0.004
 LINGER = 20  # turns without any call before the pump sleeps for good: waking it costs a caller more than a turn costs
 LONGEST = 1.0  # seconds the pump sleeps while calls are under way: others may end the last, and the client may be gone
 
@@ -71,6 +73,7 @@ class Submitter:
         self._looked = 0.0  # when deadlines were looked at last
         self._wakes_at = 0.0  # when the pump wakes by itself
         self._quiet = 0  # turns since the last call
+        self._steady = 0  # turns since others have not read
         self._watch = Watch()
         self._links = Links(self._exchange, routes, lanes, self._requests, self._watch)
         self._pump = Pump(self, self._watch)
@@ -100,14 +103,25 @@ class Submitter:
                 call_id, pending, pending._deadline, octets
             ):
                 raise self._full(rank, method)
-            channel = line.channel
-            if channel is None or now - line.used > IDLE or line.member is not self._rules.members.get(rank):
+            channel, member = line.channel, line.member
+            usable = now - line.used <= IDLE and member is not None and member is self._rules.members.get(rank)
+            if channel is None or not usable:
                 line = self._links.place(pending, line, now)
             else:
+                assert member is not None
                 line.used = now
-                assert line.member is not None
-                frames = self._requests.frames(call_id, method, timeout, line.member, payload)
-                exchange.enqueue(pending, line, channel, frames)
+                small = self._requests.octets(call_id, method, timeout, member, payload)
+                if small is None:
+                    frames = self._requests.frames(call_id, method, timeout, member, payload)
+                    exchange.enqueue(pending, line, channel, frames)
+                else:
+                    pending._mark = channel.add_small(small)
+                    pending._channel = channel
+                    line.calls += 1
+                    few = channel.count < COLLECTED and channel.waiting < COLLECTED_BYTES
+                    if few and line.calls > 1 and exchange.ticking:
+                        return pending  # it leaves with others
+                    exchange.active[line] = None
             flush = self._must_flush(line, pending)
         if flush:
             exchange.flush(line)
@@ -306,7 +320,7 @@ class Submitter:
 
     def _follow_lines(self) -> bool:
         """Chooses what the pump waits for: lines from which nobody reads. Returns whether it has to look again soon."""
-        exchange, soon = self._exchange, False
+        exchange, led, collected = self._exchange, False, False
         wanted: dict[Channel, int] = {}
         for line in list(exchange.active):
             channel = line.channel
@@ -314,15 +328,16 @@ class Submitter:
                 del exchange.active[line]
                 line.watched = False
                 continue
-            led = line.turns != line.seen
-            soon = soon or led or bool(channel.count and not line.stuck)
-            line.seen = line.turns
-            line.watched = not led and not line.reading.locked()
+            line_led, line.seen = line.turns != line.seen, line.turns
+            led = led or line_led
+            collected = collected or bool(channel.count and not line.stuck)
+            line.watched = not line_led and not line.reading.locked()
             events = (READ if line.watched else 0) | (WRITE if line.stuck else 0)
             if events:
                 wanted[channel] = events
         self._watch.follow(wanted)
-        return soon
+        self._steady = self._steady + 1 if led else 0
+        return led or collected
 
     def _sleep(self, soon: bool, now: float) -> float | None:
         """How long the pump sleeps. While ``ticking`` it wakes by itself before a call waits too long to be sent."""
@@ -331,7 +346,7 @@ class Submitter:
         self._quiet = 0 if busy else self._quiet + 1
         exchange.ticking = soon or (not busy and self._quiet <= LINGER)
         if exchange.ticking:
-            return TICK
+            return TICK if self._steady < STEADY else STEADY_TICK
         if not busy:
             self._wakes_at = math.inf
             return None

@@ -81,6 +81,13 @@ class Channel:
         self.count += 1
         return self.added
 
+    def add_small(self, octets: bytes) -> int:
+        """Adds a message, as octets, and returns as ``add`` does."""
+        self._outbox.append(octets)
+        self.count += 1
+        self.added = mark = self.added + len(octets)
+        return mark
+
     def add_octets(self, octets: Frame) -> None:
         """Adds octets as they are."""
         self._outbox.append(octets)

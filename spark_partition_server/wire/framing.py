@@ -18,6 +18,7 @@ __all__ = [
     "Pieces",
     "command",
     "encode",
+    "encode_behind",
     "encode_small",
     "encode_vector",
     "ready_property",
@@ -103,6 +104,15 @@ def encode_small(frames: Sequence[Frame]) -> bytes | None:
         if a < 256 and b < 256 and c < 256:
             return b"".join((_SHORT_MORE[a], first, _SHORT_MORE[b], second, _SHORT_LAST[c], third))
     return encode(frames) if sum(map(len, frames)) <= SMALL_BYTES else None
+
+
+def encode_behind(head: bytes, second: bytes, third: Frame) -> bytes | None:
+    """The octets of a message of three frames, of which ``head`` is the first with its header; None: one is not short.
+
+    For the messages of which most are sent: their first frame never changes.
+    """
+    a, b = len(second), len(third)
+    return b"".join((head, _SHORT_MORE[a], second, _SHORT_LAST[b], third)) if a < 256 and b < 256 else None
 
 
 def encode_vector(frames: Sequence[Frame | Pieces]) -> list[Frame]:
