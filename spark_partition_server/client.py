@@ -151,8 +151,8 @@ class Client(KeyedCalls):
             if submitter is None or submitter.pid != os.getpid():
                 if self._lanes.closed:
                     raise closed(None, None)
-                submitter = Submitter(self._routes, self._lanes, self._answers, self._run_id, self._options, self._room)
-                self._submitter = submitter
+                shared = (self._routes, self._lanes, self._answers, self._retry, self._room)
+                self._submitter = submitter = Submitter(*shared, self._run_id, self._options)
             return submitter
 
     def partition(self, partition: int) -> Partition:

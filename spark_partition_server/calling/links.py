@@ -7,10 +7,10 @@ import heapq
 import random
 from typing import NamedTuple
 
+from ..core.retry import Retry
 from ..errors import CallError, ClusterError, CoordinatorLost, Overloaded, Unavailable
 from ..net.channel import Channel, Watch
 from ..net.clock import monotonic
-from ..wire.codes import Code
 from ..wire.messages import Member
 from .answers import closed, nobody_answers
 from .errands import Errands
@@ -34,13 +34,16 @@ class Links:
         routes: who serves what.
         lanes: makes connections.
         requests: makes requests, with the exchange's lock held.
+        retry: when a call is tried again.
         watch: wakes the pump.
 
     Attributes:
         retries: a heap of calls that wait for their next try: when, call id, call.
     """
 
-    def __init__(self, exchange: Exchange, routes: Routes, lanes: Lanes, requests: Requests, watch: Watch) -> None:
+    def __init__(
+        self, exchange: Exchange, routes: Routes, lanes: Lanes, requests: Requests, retry: Retry, watch: Watch
+    ) -> None:
         self.retries: list[tuple[float, int, Pending]] = []
         self._exchange = exchange
         self._lock = exchange.lock
@@ -48,6 +51,7 @@ class Links:
         self._rules = routes.calls
         self._lanes = lanes
         self._requests = requests
+        self._retry = retry
         self._watch = watch
         self._errands = Errands()
 
@@ -78,6 +82,7 @@ class Links:
         assert line.member is not None
         remaining = pending._deadline - now
         frames = self._requests.frames(pending._call_id, pending.method, remaining, line.member, pending._payload)
+        pending._tried = line.member
         self._exchange.enqueue(pending, line, channel, frames)
 
     # ------------------------------------------------------------------------------------------ trying again
@@ -89,48 +94,58 @@ class Links:
         ended.run()
 
     def judge(self, failed: list[tuple[Pending, CallError]], ended: Ended) -> None:
-        """Calls that failed are tried again, or end with their error."""
+        """Calls that failed are tried again, or end with their error. Most wait for another look at the view first."""
         now = monotonic()
-        again: list[_Failed] = []
+        looking: list[_Failed] = []
         for pending, error in failed:
-            method, deadline = pending.method, pending._deadline
-            pause = self._rules.pause(method, error.definite, pending._attempt, now, deadline, random.random())
-            final: Exception = error
             if self._exchange.closed:
-                final = closed(pending.rank, method)
-            elif pause is None or (error.code and not self._rules.retryable(Code.of(error.code))):
-                try:
-                    self._routes.check_failure(error)
-                except ClusterError as over:
-                    final = over
-            else:
-                again.append(_Failed(pending, error, pause, self._rules.members.get(pending.rank)))
+                self._end(pending, closed(pending.rank, pending.method), ended)
                 continue
-            self._end(pending, final, ended)
-        if again:
-            self._errands.run(self._look, again, now)
+            jitter = random.random()
+            pause = self._retry.pause(error, pending.method, pending._attempt, now, pending._deadline, jitter)
+            if pause is None and error.code:  # a server that answers is no reason to look for another one
+                self._end(pending, self._over(error), ended)
+            else:
+                looking.append(_Failed(pending, error, pause))
+        if looking:
+            self._errands.run(self._look, looking, now)
+
+    def _over(self, error: CallError) -> Exception:
+        """The error of a call, or what has become of the cluster, if its driver is in this process and knows."""
+        try:
+            self._routes.check_failure(error)
+        except ClusterError as over:
+            return over
+        return error
 
     def _end(self, pending: Pending, error: Exception, ended: Ended) -> None:
         with self._lock:
             if self._exchange.end(pending, error):
                 ended.callbacks.append(pending)
 
-    def _look(self, again: list[_Failed], asked: float) -> None:
+    def _look(self, looking: list[_Failed], asked: float) -> None:
         """An errand: another look at the view for calls that failed, then their next try, now or after a pause."""
         lost: Exception | None = None
         try:
-            self._routes.refresh(asked, max(one.pending._deadline for one in again))
+            self._routes.refresh(asked, max(one.pending._deadline for one in looking))
         except (ClusterError, Unavailable) as gone:
             lost = gone
         ended, now = Ended(), monotonic()
-        for pending, error, pause, before in again:
-            if isinstance(lost, CoordinatorLost):
-                self._end(pending, nobody_answers(error, lost), ended)
-            elif lost is not None:
-                self._end(pending, lost, ended)
-            elif self._rules.members.get(pending.rank) in (before, None):
+        paid: set[int] = set()
+        for pending, error, pause in looking:
+            if lost is not None and not (isinstance(lost, CoordinatorLost) and error.code):
+                self._end(pending, nobody_answers(error, lost) if isinstance(lost, CoordinatorLost) else lost, ended)
+                continue
+            wait, found = pause, self._rules.members.get(pending.rank)
+            if pause is not None and (error.code or pending.rank not in paid or found is not pending._tried):
+                wait = self._retry.wait(error, pending._tried, found, pause)
+                if wait is not None and not error.code:
+                    paid.add(pending.rank)  # calls that one connection took with it are one failure
+            if wait is None:
+                self._end(pending, error, ended)
+            elif wait:
                 with self._lock:
-                    heapq.heappush(self.retries, (now + pause, pending._call_id, pending))
+                    heapq.heappush(self.retries, (now + wait, pending._call_id, pending))
             else:
                 self.again(pending)
         self._watch.wake()
@@ -156,11 +171,12 @@ class Links:
                 line.parked, line.linking = [], False
                 return
         deadline, method = max(pending._deadline for pending in waiting), waiting[0].method
+        member = None
         try:
             member = self._lanes.member(line.rank, method, deadline)
             channel = Channel(self._lanes.connect(member, method, deadline), line)
         except Exception as error:  # noqa: BLE001 - whatever it is, it is told to the calls
-            self._not_linked(line, error)
+            self._not_linked(line, member, deadline, error)
             return
         now = monotonic()
         with self._lock:
@@ -179,17 +195,20 @@ class Links:
                 line.followers[0].wake()  # to read, which it could not do before
         self._watch.wake()
 
-    def _not_linked(self, line: Line, error: Exception) -> None:
+    def _not_linked(self, line: Line, member: Member | None, deadline: float, error: Exception) -> None:
         ended = Ended()
         with self._lock:
             waiting, line.parked, line.linking = line.parked, [], False
         for pending in waiting:
+            pending._tried = member
             own = error
             if isinstance(error, CallError):
                 own = copy.copy(error)
                 own.method = pending.method
                 own.__cause__ = error.__cause__
-            if isinstance(own, (Unavailable, Overloaded)):
+            if pending._deadline > deadline:  # it came meanwhile, and has more time than there was for this attempt
+                self.again(pending)
+            elif isinstance(own, (Unavailable, Overloaded)):
                 ended.failed.append((pending, own))
             else:
                 self._end(pending, own, ended)
@@ -205,9 +224,8 @@ class Links:
 
 
 class _Failed(NamedTuple):
-    """A call whose next try is due after ``pause`` seconds, or at once when another member than ``before`` serves."""
+    """A call whose next try, if it goes to the same server, is due after ``pause`` seconds; None: there is none."""
 
     pending: Pending
     error: CallError
-    pause: float
-    before: Member | None
+    pause: float | None

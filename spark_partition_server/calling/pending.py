@@ -8,7 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import CancelledError, Future
 from typing import TYPE_CHECKING, Any
 
-from ..wire.messages import Frame
+from ..wire.messages import Frame, Member
 
 if TYPE_CHECKING:
     from ..net.channel import Channel
@@ -45,6 +45,7 @@ class Pending(Future[Any]):
         "_owner",
         "_payload",
         "_started",
+        "_tried",
         "method",
         "rank",
     )
@@ -79,6 +80,7 @@ class Pending(Future[Any]):
         self._attempt = 1
         self._call_id = 0
         self._channel: Channel | None = None  # over which the request goes; None: it waits for one
+        self._tried: Member | None = None  # whom the last try went to, or was to go to
         self._mark = 0  # the request has certainly not left whole while ``channel.handed`` is below it
 
     def result(self, timeout: float | None = None) -> Any:

@@ -13,6 +13,7 @@ import math
 import os
 from concurrent.futures import TimeoutError as FutureTimeout
 
+from ..core.retry import BUDGET, Retry
 from ..errors import CallError, CallOutcomeUnknown, Overloaded, Unavailable
 from ..net.channel import READ, WRITE, Channel, Watch
 from ..net.clock import monotonic
@@ -50,19 +51,28 @@ class Submitter:
         routes: who serves what.
         lanes: makes connections.
         answers: reads what servers send.
+        retry: when a call is tried again.
+        room: counts the calls under way of threads that wait for them.
         run_id: of the cluster's run.
         options: limits.
-        room: counts the calls under way of threads that wait for them.
 
     Attributes:
         pid: the process it belongs to; in another one, make another.
     """
 
     def __init__(
-        self, routes: Routes, lanes: Lanes, answers: Answers, run_id: bytes, options: ClientOptions, room: Room
+        self,
+        routes: Routes,
+        lanes: Lanes,
+        answers: Answers,
+        retry: Retry,
+        room: Room,
+        run_id: bytes,
+        options: ClientOptions,
     ) -> None:
         self.pid = os.getpid()
         self._rules = routes.calls
+        self._budget = retry.budget
         self._run_id = run_id
         self._options = options
         self._requests = Requests(run_id, routes.calls, options.message_bytes_max)  # used with the lock held
@@ -75,7 +85,7 @@ class Submitter:
         self._quiet = 0  # turns since the last call
         self._steady = 0  # turns since others have not read
         self._watch = Watch()
-        self._links = Links(self._exchange, routes, lanes, self._requests, self._watch)
+        self._links = Links(self._exchange, routes, lanes, self._requests, retry, self._watch)
         self._pump = Pump(self, self._watch)
 
     # ------------------------------------------------------------------------------------------ beginning
@@ -103,6 +113,8 @@ class Submitter:
                 call_id, pending, pending._deadline, octets
             ):
                 raise self._full(rank, method)
+            if self._budget.left < BUDGET:
+                self._budget.earn()
             channel, member = line.channel, line.member
             usable = now - line.used <= IDLE and member is not None and member is self._rules.members.get(rank)
             if channel is None or not usable:
@@ -114,9 +126,10 @@ class Submitter:
                 if small is None:
                     frames = self._requests.frames(call_id, method, timeout, member, payload)
                     exchange.enqueue(pending, line, channel, frames)
+                    pending._tried = member
                 else:
                     pending._mark = channel.add_small(small)
-                    pending._channel = channel
+                    pending._channel, pending._tried = channel, member
                     line.calls += 1
                     few = channel.count < COLLECTED and channel.waiting < COLLECTED_BYTES
                     if few and line.calls > 1 and exchange.ticking:

@@ -20,7 +20,7 @@ from support.wait import wait_until
 from test_faces_errors import lead_astray
 
 from spark_partition_server import connect
-from spark_partition_server.errors import CallOutcomeUnknown, CallTimeout, Unavailable
+from spark_partition_server.errors import CallOutcomeUnknown, CallTimeout, CoordinatorLost, Unavailable
 from spark_partition_server.wire import codec
 from spark_partition_server.wire.codes import Code
 from spark_partition_server.wire.messages import Cancel, Error, Kind, Reply
@@ -111,11 +111,11 @@ def test_a_lost_connection_fails_what_was_under_way_and_no_more(client):
 
 
 def test_idempotent_calls_are_repeated_each_on_its_own(client):
-    """A connection that ends under twenty of them: all get their answers, nobody notices."""
-    futures = [client.submit(1, "get", "b") for _ in range(10)]
+    """A connection that ends under two hundred: all get their answers, and the retry budget pays for one failure."""
+    futures = [client.submit(1, "get", "b") for _ in range(100)]
     futures += [client.submit(1, "cut_and_repeat", "x")]
-    futures += [client.submit(1, "get", "b") for _ in range(10)]
-    assert [future.result() for future in futures] == [2] * 21
+    futures += [client.submit(1, "get", "b") for _ in range(100)]
+    assert [future.result() for future in futures] == [2] * 201
     assert switches.runs["x"] == 2
 
 
@@ -153,6 +153,25 @@ def test_a_server_that_never_answers_holds_up_nobody(cluster, client):
                 assert isinstance(future.exception(), (CallTimeout, Unavailable))
                 assert future.exception().definite
             assert time.monotonic() - began < 1.0 + LATE
+
+
+def test_a_call_is_not_failed_by_an_attempt_that_had_less_time(client, monkeypatch):
+    """It came while a connection was being made for another call, whose deadline ended the attempt."""
+    find, tried, parked = client._lanes.member, threading.Event(), threading.Event()
+
+    def member(*where: Any) -> Any:
+        monkeypatch.setattr(client._lanes, "member", find)
+        tried.set()
+        assert parked.wait(LONG)
+        raise CoordinatorLost("no time left to connect")
+
+    monkeypatch.setattr(client._lanes, "member", member)
+    short = client.submit(1, "rank", timeout=1.0)
+    assert tried.wait(LONG)
+    patient = client.submit(1, "rank", timeout=LONG)
+    parked.set()
+    assert isinstance(short.exception(), CoordinatorLost)
+    assert patient.result() == 1
 
 
 def test_a_connection_that_ended_while_nobody_called(client):
