@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 from ..core.load import Load, State, Ticket
 from ..net.clock import monotonic
 from ..wire.codes import Code
-from ..wire.messages import U32, Error, Frame, Refuse
+from ..wire.messages import Error, Frame, Refuse
 from .jobs import Job, Next
 from .replies import Replies
 
@@ -59,10 +58,10 @@ class Desk:
         if older is not None:
             self._end(*older)
         if crowded_out is not None:
-            crowded_out.caller.send(self._overloaded(crowded_out, wait or 0.0, replies))
+            crowded_out.caller.send(replies.overloaded(crowded_out.call_id, self.load.calls, wait or 0.0))
             self.dispose(crowded_out)
         if wait is not None:
-            return self._overloaded(job, wait, replies)
+            return replies.overloaded(job.call_id, self.load.calls, wait)
         if not running:
             self.bell()
         return None
@@ -175,11 +174,6 @@ class Desk:
             job.interrupt()
         else:
             self.dispose(job)
-
-    def _overloaded(self, job: Job, wait: float, replies: Replies) -> list[Frame]:
-        retry_ms = min(max(math.ceil(wait * 1000), 1), U32)
-        text = f"{self.load.calls} calls are waiting or under way, about {retry_ms} ms too many; not run"
-        return replies.error(Error(job.call_id, Code.OVERLOADED, text, retry_ms=retry_ms))
 
 
 def unanswered() -> Refuse:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 import traceback
 from typing import Any
 
@@ -10,10 +11,12 @@ from ..core.dispatch import Handler, handler_error, shorten
 from ..wire import codec
 from ..wire.codes import Code
 from ..wire.lists import ListEncoder
-from ..wire.messages import TEXT_CHARS_MAX, Error, Frame, Kind, Message
+from ..wire.messages import TEXT_CHARS_MAX, U32, Error, Frame, Kind, Message
 from ..wire.payload import ValueEncoder, size_of
 
 __all__ = ["Replies", "failed", "invalid", "too_large", "unsendable"]
+
+OVERLOADED = int(Code.OVERLOADED)
 
 
 class Replies:
@@ -44,6 +47,7 @@ class Replies:
         self.items = ListEncoder()
         self.items_preamble = codec.preamble(Kind.ITEMS, run_id)
         self._reply = codec.preamble(Kind.REPLY, run_id)
+        self._error = codec.preamble(Kind.ERROR, run_id)
 
     def reply(self, call_id: int, result: Any) -> list[Frame]:
         """REPLY, or the ERROR where the result cannot be sent."""
@@ -62,6 +66,20 @@ class Replies:
         """ERROR."""
         self.errors += 1
         return codec.encode(error, self.run_id)
+
+    def overloaded(self, call_id: int, calls: int, wait: float) -> list[Frame]:
+        """ERROR OVERLOADED, without ceremony: a server that is asked for twice what it can do says it as often as it
+        answers.
+
+        Args:
+            call_id: of the call that is turned away.
+            calls: in the book.
+            wait: seconds until another try.
+        """
+        self.errors += 1
+        retry_ms = min(max(math.ceil(wait * 1000), 1), U32)
+        text = f"{calls} calls wait or are under way; not run; try again in {retry_ms} ms"
+        return [self._error, self.pack_fields((call_id, OVERLOADED, text, "", "", retry_ms))]
 
     def encode(self, message: Message) -> list[Frame]:
         """Any message."""
