@@ -38,6 +38,8 @@ class ServerOptions:
         write_timeout: seconds a client may leave a finished reply untouched before it is cut off.
         leave_timeout: seconds without a word from the driver after which a server ends by itself.
         local: also listen on a Unix socket for processes of the same user on the same host.
+        memory_bytes_max: octets of memory shared with clients on this host, for large arrays, all clients together; and
+            as much again for large requests, kept to be used again.
         calls_max: calls that wait or are under way at one time; one more is refused as ``Overloaded``.
         calls_bytes_max: octets of the arguments of all of them.
         switch_interval: seconds after which a thread that computes gives way to one that serves (the interpreter's
@@ -55,6 +57,7 @@ class ServerOptions:
     write_timeout: float = 30.0
     leave_timeout: float = 60.0
     local: bool = True
+    memory_bytes_max: int = 512 * 1024 * 1024
     calls_max: int = 1024
     calls_bytes_max: int = 512 * 1024 * 1024
     connection_calls_max: int = 256
@@ -66,7 +69,7 @@ class ServerOptions:
             self,
             (
                 *("message_bytes_max", "connections_max", "handshake_timeout", "write_timeout", "leave_timeout"),
-                *("calls_max", "calls_bytes_max", "connection_calls_max", "stream_timeout"),
+                *("calls_max", "calls_bytes_max", "connection_calls_max", "stream_timeout", "memory_bytes_max"),
                 *(() if self.switch_interval is None else ("switch_interval",)),
             ),
         )

@@ -133,6 +133,7 @@ class QueryServer(PartitionServer):
                 gone=self._answering.gone,
                 work=self._answering.work,
                 busy=self._answering.busy,
+                memory_bytes_max=options.memory_bytes_max,
             )
             self._register()
         except BaseException:

@@ -11,6 +11,7 @@ from ..errors import InvalidArguments, MethodNotFound, RemoteProtocolError, Unav
 from ..net.clock import monotonic
 from ..net.lane import Lane
 from ..net.memory import Blocks
+from ..net.shared import Budget, Forks, SharedMemory
 from ..options import ClientOptions
 from ..wire.messages import Member
 from .answers import cannot_connect, closed
@@ -49,6 +50,7 @@ class Lanes:
         self._calls = routes.calls
         self._options = options
         self._memory = Blocks(options.memory_bytes_max)
+        self._forks = Forks()
         self._open: weakref.WeakSet[Lane] = weakref.WeakSet()
         self._open_lock = threading.Lock()
         self._room = room
@@ -79,7 +81,7 @@ class Lanes:
                 return found
             self.drop(rank)
         member = self.member(rank, method, deadline)
-        found = local.lanes[rank] = (member, self.connect(member, method, deadline, shake=shake))
+        found = local.lanes[rank] = (member, self.connect(member, method, deadline, shake=shake, share=True))
         return found
 
     def drop(self, rank: int) -> None:
@@ -115,8 +117,17 @@ class Lanes:
             raise MethodNotFound(text, rank=rank, method=method, endpoint=f"{member.host}:{member.port}")
         return member
 
-    def connect(self, member: Member, method: str, deadline: float, *, shake: bool = True) -> Lane:
+    def connect(
+        self, member: Member, method: str, deadline: float, *, shake: bool = True, share: bool = False
+    ) -> Lane:
         """A new connection to a server.
+
+        Args:
+            member: which.
+            method: what errors call the method.
+            deadline: of the call.
+            shake: wait until it is ready.
+            share: whether large frames may come and go in shared memory, on one host.
 
         Raises:
             Unavailable: it cannot be reached.
@@ -124,7 +135,7 @@ class Lanes:
         self.local.dropped = member
         now = monotonic()
         by = min(deadline, now + self.connect_timeout)
-        lane = self._locally(member, min(by, now + LOCAL_TIMEOUT), shake)
+        lane = self._locally(member, min(by, now + LOCAL_TIMEOUT), shake, share)
         if lane is None:
             try:
                 limit = self._options.message_bytes_max
@@ -135,12 +146,15 @@ class Lanes:
             self._open.add(lane)
         return lane
 
-    def _locally(self, member: Member, by: float, shake: bool) -> Lane | None:
+    def _locally(self, member: Member, by: float, shake: bool, share: bool) -> Lane | None:
         """A connection within this host. That it can be made at all is the proof that the server is on this host."""
         if not member.local or not self._options.local:
             return None
         try:
-            lane = Lane(member.local, by, self._options.message_bytes_max, self._memory.allocate, shake=shake)
+            memory = self._options.memory_bytes_max
+            shared = SharedMemory(memory, Budget(memory), self._forks) if share and SharedMemory.possible() else None
+            limit = self._options.message_bytes_max
+            lane = Lane(member.local, by, limit, self._memory.allocate, shake=shake, shared=shared)
             lane.endpoint = member.endpoint  # what errors call the server, whatever way leads there
             return lane
         except (OSError, RemoteProtocolError, ValueError) as error:

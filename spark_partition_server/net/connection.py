@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import socket
 import threading
+from array import array
 from collections import deque
 from collections.abc import Callable, Sequence
 
 from ..wire.messages import Frame
 from ..wire.zmtp import Engine, Frames, encode_small, encode_vector
+from .shared import SharedMemory, close_all
 
 __all__ = ["BACKLOG_BYTES", "Caller", "Connection"]
 
@@ -38,6 +41,19 @@ class Caller:
         """Asks for no more messages of this caller, or for more again. What comes all the same is answered."""
 
 
+class Passed:
+    """Octets that wait to be sent, with descriptors that are to go with the first of them."""
+
+    __slots__ = ("descriptors", "octets")
+
+    def __init__(self, octets: bytes, descriptors: list[int]) -> None:
+        self.octets = octets
+        self.descriptors = descriptors
+
+    def __len__(self) -> int:
+        return len(self.octets)
+
+
 class Connection(Caller):
     """One client's connection."""
 
@@ -55,6 +71,8 @@ class Connection(Caller):
         "inbox",
         "outbox",
         "outbox_bytes",
+        "passing",
+        "shared",
         "since",
         "socket",
     )
@@ -67,16 +85,19 @@ class Connection(Caller):
         serving: int,
         touch: Callable[[Connection], None],
         hand: Callable[[Callable[[], None]], None],
+        shared: SharedMemory | None = None,
     ) -> None:
         """``serving`` is the thread that serves; ``touch`` tells it of octets to send, ``hand`` hands it anything."""
         self.socket = accepted
+        self.shared = shared
+        self.passing = 0  # descriptors in the outbox
         self.engine = engine
         self.since = now  # accepted; later: the last time waiting octets were taken
         self.events = 1  # selectors.EVENT_READ
         self.closed = False
         self.held = False  # whoever answers wants no more of it now
         self.inbox: deque[tuple[Frames, float]] = deque()  # read and not yet answered, as too much waits in outbox
-        self.outbox: deque[Frame] = deque()
+        self.outbox: deque[Frame | Passed] = deque()
         self.outbox_bytes = 0
         self.enveloped: Enveloped | None = None
         self._small: list[bytes] = []  # behind the outbox: small messages, joined when they are sent
@@ -114,7 +135,11 @@ class Connection(Caller):
     def queue(self, frames: Sequence[Frame]) -> None:
         """Adds a message to what waits to be sent."""
         octets = encode_small(frames)
+        if self.shared is not None and self.shared.borrowed and (due := self.shared.due()):
+            self.queue_octets(due)
         if octets is None:
+            if self.shared is not None:
+                frames = self._lend(frames, self.shared)
             for buffer in encode_vector(frames):
                 self.queue_octets(buffer)
         else:
@@ -130,6 +155,24 @@ class Connection(Caller):
         self.outbox.append(octets)
         self.outbox_bytes += len(octets)
 
+    def _lend(self, frames: Sequence[Frame], shared: SharedMemory) -> Sequence[Frame]:
+        """Puts large frames in shared memory, and what is to go before the message in the outbox."""
+        lent = shared.lend(frames, self.engine.lends)
+        if lent is None:
+            return frames
+        head, rest, descriptors = lent
+        self.queue_octets(head)
+        if descriptors:
+            self.outbox[-1] = Passed(head, descriptors)
+            self.passing += 1
+        return rest
+
+    def recv(self, size: int) -> bytes:
+        return self.socket.recv(size) if self.shared is None else self.shared.recv(self.socket, size)
+
+    def recv_into(self, room: memoryview) -> int:
+        return self.socket.recv_into(room) if self.shared is None else self.shared.recv_into(self.socket, room)
+
     def flush(self) -> bool:
         """Sends what the kernel takes now. Returns whether nothing waits any more."""
         if self._small:
@@ -137,18 +180,41 @@ class Connection(Caller):
         outbox = self.outbox
         while outbox:
             try:
-                if len(outbox) == 1:
-                    sent = self.socket.send(outbox[0])
+                if self.passing:
+                    sent = self._pass()
+                elif len(outbox) == 1:
+                    sent = self.socket.send(outbox[0])  # type: ignore[arg-type]
                 else:
-                    sent = self.socket.sendmsg([outbox[i] for i in range(min(len(outbox), VECTOR_MAX))])
+                    batch = [outbox[i] for i in range(min(len(outbox), VECTOR_MAX))]
+                    sent = self.socket.sendmsg(batch)  # type: ignore[arg-type]
             except BlockingIOError:
                 return False
             self._sent(sent)
         return True
 
+    def _pass(self) -> int:
+        """Sends what comes before the next descriptors, or those with their octets."""
+        first = self.outbox[0]
+        if isinstance(first, Passed):
+            sent = self.socket.sendmsg(
+                [first.octets], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array("i", first.descriptors))]
+            )
+            close_all(first.descriptors)  # they have gone with the first octet
+            self.outbox[0] = first.octets
+            self.passing -= 1
+            return sent
+        batch = list(itertools.takewhile(lambda one: not isinstance(one, Passed), self.outbox))
+        return self.socket.sendmsg(batch[:VECTOR_MAX])  # type: ignore[arg-type]
+
     def close(self) -> None:
         self.closed = True
         self.socket.close()
+        for one in self.outbox:
+            if isinstance(one, Passed):
+                close_all(one.descriptors)
+        self.passing = 0
+        if self.shared is not None:
+            self.shared.close()
         self.inbox.clear()
         self.outbox.clear()
         self._small.clear()
@@ -164,7 +230,7 @@ class Connection(Caller):
         while count:
             first = self.outbox[0]
             if count < len(first):
-                self.outbox[0] = memoryview(first)[count:]
+                self.outbox[0] = memoryview(first)[count:]  # type: ignore[arg-type]  # passed ones have been unwrapped
                 return
             count -= len(first)
             self.outbox.popleft()

@@ -14,6 +14,7 @@ import signal
 import socket
 import struct
 import threading
+from array import array
 from collections.abc import Sequence
 from typing import Any
 
@@ -23,6 +24,7 @@ from ..wire.messages import FIELDS_BYTES_MAX, FRAMES_MAX, Frame
 from ..wire.zmtp import Allocate, Engine, Frames, Limits, allocate, encode_small, encode_vector
 from .clock import monotonic
 from .endpoints import may_share, parse
+from .shared import SharedMemory, close_all
 
 __all__ = ["Lane"]
 
@@ -48,6 +50,7 @@ class Lane:
         memory: where long frames are received into.
         shake: wait for the other side's half of the handshake; else the lane is usable once ``ready``, which ``take``
             sees to.
+        shared: memory to share with the other side, over a Unix socket.
 
     Attributes:
         endpoint: what errors call the other side.
@@ -59,7 +62,10 @@ class Lane:
         RemoteProtocolError: the other side does not speak the protocol.
     """
 
-    __slots__ = ("__weakref__", "_armed", "_engine", "_pid", "_polls", "_socket", "_whole", "endpoint", "used")
+    __slots__ = (
+        *("__weakref__", "_armed", "_engine", "_pid", "_polls", "_shared", "_socket", "_whole"),
+        *("endpoint", "used"),
+    )
 
     def __init__(
         self,
@@ -69,15 +75,17 @@ class Lane:
         memory: Allocate = allocate,
         *,
         shake: bool = True,
+        shared: SharedMemory | None = None,
     ) -> None:
         self.endpoint = endpoint
         self.used = 0.0
         self._armed = math.inf
         self._pid = os.getpid()
+        self._shared = shared
         self._polls = _signals_are_handled()
         # Fewer wake-ups: a system call returns with all it was asked for, or at the end of its time.
         self._whole = 0 if self._polls else socket.MSG_WAITALL
-        self._engine = Engine(b"DEALER", Limits(message_bytes_max + HEAD_BYTES_MAX, FRAMES_MAX), memory)
+        self._engine = Engine(b"DEALER", Limits(message_bytes_max + HEAD_BYTES_MAX, FRAMES_MAX), memory, shared)
         self._socket = _connect(endpoint, deadline)
         try:
             if shake:
@@ -108,8 +116,10 @@ class Lane:
         try:
             octets = encode_small(frames)
             if octets is None:
-                self._send_vector(encode_vector(frames), deadline)
+                self._send_large(frames, deadline)
                 return
+            if self._shared is not None and self._shared.borrowed:
+                octets = self._shared.due() + octets
             try:
                 sent = self._socket.send(octets, socket.MSG_DONTWAIT)
             except BlockingIOError:
@@ -133,17 +143,10 @@ class Lane:
             remaining = deadline - monotonic()
             if self._armed > remaining + SLACK:
                 self.arm(max(remaining, 0.0))  # what is here already is taken even then
-            room = engine.room()
             try:
                 if self._polls:
                     self._poll(select.POLLIN, remaining)
-                if room is None:
-                    data = self._socket.recv(READ_BYTES)
-                    count = len(data)
-                    messages = engine.receive(data) if count else []
-                else:
-                    count = self._socket.recv_into(room[:ROOM_BYTES], 0, self._whole)
-                    messages = engine.filled(count) if count else []
+                count, messages = self._read(0, self._whole)
             except BlockingIOError:
                 count, messages = -1, []
                 self._armed = math.inf  # to be set again: it was shorter than what remains
@@ -181,7 +184,8 @@ class Lane:
             OSError: the connection is lost, and the lane closed.
         """
         octets = encode_small(frames)
-        return self.push(encode_vector(frames) if octets is None else [octets])
+        due = self._shared.due() if self._shared is not None else b""
+        return self.push([*([due] if due else ()), *(encode_vector(frames) if octets is None else (octets,))])
 
     def push(self, vector: list[Frame]) -> list[Frame]:
         """Sends more of what ``offer`` left; returns what is still left. Raises the same."""
@@ -206,16 +210,9 @@ class Lane:
             OSError: the connection is lost, and the lane closed.
             RemoteProtocolError: the other side broke the protocol; the lane is closed.
         """
-        engine = self._engine
-        room = engine.room()
         try:
-            if room is None:
-                data = self._socket.recv(READ_BYTES, socket.MSG_DONTWAIT)
-                count, messages = len(data), engine.receive(data) if data else []
-            else:
-                count = self._socket.recv_into(room, 0, socket.MSG_DONTWAIT)
-                messages = engine.filled(count) if count else []
-            if output := engine.output():
+            count, messages = self._read(socket.MSG_DONTWAIT, socket.MSG_DONTWAIT)
+            if output := self._engine.output():
                 self._socket.sendall(output)
         except BlockingIOError:
             return []
@@ -243,6 +240,8 @@ class Lane:
     def close(self) -> None:
         """Closes this process's end of the connection. Twice is harmless."""
         self._socket.close()
+        if self._shared is not None:
+            self._shared.close()
 
     def __del__(self) -> None:
         # Lanes belong to a thread and go with it, or with a client that nobody closed.
@@ -256,9 +255,24 @@ class Lane:
         if self._pid == os.getpid():  # a forked child must not end its parent's connection
             with contextlib.suppress(OSError):
                 self._socket.shutdown(socket.SHUT_RDWR)
-        self._socket.close()
+        self.close()
 
     # --------------------------------------------------------------------------------------------- helpers
+
+    def _read(self, flags: int, room_flags: int) -> tuple[int, list[Frames]]:
+        """Receives once: how many octets (0: the end), and the messages that are whole now."""
+        engine, shared = self._engine, self._shared
+        room = engine.room()
+        if room is None:
+            plain = self._socket
+            data = plain.recv(READ_BYTES, flags) if shared is None else shared.recv(plain, READ_BYTES, flags)
+            return len(data), engine.receive(data) if data else []
+        room = room[:ROOM_BYTES]
+        if shared is None:
+            count = self._socket.recv_into(room, 0, room_flags)
+        else:
+            count = shared.recv_into(self._socket, room, room_flags)
+        return count, engine.filled(count) if count else []
 
     def _handshake(self, deadline: float) -> None:
         engine = self._engine
@@ -278,8 +292,23 @@ class Lane:
             if engine.receive(data):
                 raise RemoteProtocolError("a message came before any was asked for")
 
-    def _send_vector(self, vector: list[Frame], deadline: float) -> None:
+    def _send_large(self, frames: Sequence[Frame], deadline: float) -> None:
+        """Sends a message that is not small: straight from its frames, or in shared memory."""
+        head = b"" if self._shared is None else self._shared.due()
+        lent = self._shared.lend(frames, self._engine.lends) if self._shared is not None else None
+        if lent is None:
+            vector = encode_vector(frames)
+            self._send_vector([head, *vector] if head else vector, deadline)
+            return
+        before, frames, descriptors = lent
+        try:
+            self._send_vector([head + before, *encode_vector(frames)], deadline, descriptors)
+        finally:
+            close_all(descriptors)
+
+    def _send_vector(self, vector: list[Frame], deadline: float, descriptors: Sequence[int] = ()) -> None:
         flags = socket.MSG_DONTWAIT if self._polls else 0
+        passed = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array("i", descriptors))] if descriptors else []
         while vector:
             remaining = deadline - monotonic()
             if remaining <= 0:
@@ -289,7 +318,8 @@ class Lane:
             try:
                 if self._polls:
                     self._poll(select.POLLOUT, remaining)
-                sent = self._socket.sendmsg(vector[:VECTOR_MAX], (), flags)
+                sent = self._socket.sendmsg(vector[:VECTOR_MAX], passed, flags)
+                passed = []  # they have gone with the first octet
             except BlockingIOError:
                 self._armed = math.inf
                 continue

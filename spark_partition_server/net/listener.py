@@ -25,6 +25,8 @@ from .accepting import Accepting
 from .clock import monotonic
 from .connection import BACKLOG_BYTES, Caller, Connection
 from .endpoints import may_share
+from .memory import IDLE, Blocks
+from .shared import Budget, Forks, SharedMemory
 
 __all__ = ["BACKLOG_BYTES", "Answer", "Caller", "Connection", "Listener"]
 
@@ -56,6 +58,8 @@ class Listener:
             millisecond, and returns in how many seconds it wants to be called again (0: after the next look), or None:
             not before something has come.
         busy: whether answers are still to come; ``stop`` gives them its grace.
+        memory_bytes_max: octets of memory for large requests that are kept to be used again, and octets of memory
+            shared with clients on this host; 0: none.
     """
 
     def __init__(
@@ -70,6 +74,7 @@ class Listener:
         gone: Callable[[Caller], None] | None = None,
         work: Callable[[], float | None] | None = None,
         busy: Callable[[], bool] | None = None,
+        memory_bytes_max: int = 0,
     ) -> None:
         self._accepting = Accepting(listening, self._accept, self._make_room)
         self._answer = answer
@@ -77,6 +82,10 @@ class Listener:
         self._work = work
         self._busy = busy
         self._limits = Limits(message_bytes_max + HEAD_BYTES_MAX, FRAMES_MAX)
+        self._memory = Blocks(memory_bytes_max)
+        self._budget = Budget(memory_bytes_max)
+        self._forks = Forks()
+        self._rest_at = 0.0
         self._connections_max = connections_max
         self._handshake_timeout = handshake_timeout
         self._write_timeout = write_timeout
@@ -159,13 +168,13 @@ class Listener:
             for connection in touched:
                 if not connection.closed:
                     self._flush(connection)
-        if self._waiting or self._accepting.again is not None:
+        if self._waiting or self._accepting.again is not None or self._budget.used:
             self._tick(monotonic())
 
     def _pause(self) -> float | None:
         if self._handed:
             return 0.0
-        pause = TICK if self._waiting or self._accepting.again is not None else None
+        pause = TICK if self._waiting or self._accepting.again is not None else IDLE if self._budget.used else None
         if self._work_in is None:
             return pause
         return self._work_in if pause is None or self._work_in < pause else pause
@@ -178,6 +187,11 @@ class Listener:
             elif now - connection.since > self._handshake_timeout:
                 self._close(connection, f"no handshake within {self._handshake_timeout:g} s")
         self._accepting.tick(now)
+        if self._budget.used and now >= self._rest_at:
+            self._rest_at = now + IDLE / 2
+            for connection in self._connections:
+                if connection.shared is not None:
+                    connection.shared.idle()
 
     def _drain(self) -> None:
         """Lets what is under way finish, and the answers that wait be sent, until the end of the grace period."""
@@ -202,16 +216,19 @@ class Listener:
             accepted.close()
             return
         accepted.setblocking(False)
+        shared = None
         if accepted.family == socket.AF_UNIX:
             if not may_share(accepted):
                 log.warning("refused: a process of another user connects to the same-host lane")
                 accepted.close()
                 return
+            if self._budget.bytes_max and SharedMemory.possible():
+                shared = SharedMemory(self._budget.bytes_max, self._budget, self._forks)
         else:
             accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             accepted.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        engine = Engine(b"ROUTER", self._limits)
-        connection = Connection(accepted, engine, monotonic(), self._thread, self._touch, self.hand)
+        engine = Engine(b"ROUTER", self._limits, self._memory.allocate, shared)
+        connection = Connection(accepted, engine, monotonic(), self._thread, self._touch, self.hand, shared)
         self._connections.add(connection)
         self._waiting[connection] = None
         self._selector.register(accepted, READ, connection)
@@ -234,13 +251,13 @@ class Listener:
         try:
             room = engine.room()
             if room is None:
-                data = connection.socket.recv(READ_BYTES)
+                data = connection.recv(READ_BYTES)
                 if not data:
                     self._close(connection)
                     return
                 messages = engine.receive(data)
             else:
-                count = connection.socket.recv_into(room)
+                count = connection.recv_into(room)
                 if not count:
                     self._close(connection)
                     return
@@ -271,7 +288,9 @@ class Listener:
         answer = self._answer(frames, monotonic(), connection)
         if answer is None:
             return
-        octets = None if connection.outbox_bytes else encode_small(answer)
+        shared = connection.shared
+        due = shared is not None and shared.borrowed  # goes before the answer
+        octets = None if connection.outbox_bytes or due else encode_small(answer)
         if octets is not None:
             try:
                 sent = connection.socket.send(octets)

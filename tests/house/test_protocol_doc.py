@@ -17,12 +17,12 @@ from spark_partition_server.calling import routes
 from spark_partition_server.core import calls, membership, session
 from spark_partition_server.core.session import FINAL_REFUSALS, TRANSITIONS, Event, SessionState
 from spark_partition_server.net import control, listener
-from spark_partition_server.wire import codec, messages, payload, zmtp
+from spark_partition_server.wire import codec, lending, messages, payload, zmtp
 from spark_partition_server.wire.codes import CODES, Code
 from spark_partition_server.wire.messages import KINDS, Kind, Member
 
 DOCUMENT = PROTOCOL.read_text(encoding="utf-8")
-WIRE = (messages, codec, payload, zmtp)
+WIRE = (messages, codec, payload, zmtp, lending)
 
 
 def number(text: str) -> int:
@@ -208,6 +208,7 @@ def test_every_code_and_kind_that_is_named_exists():
     known |= set(membership.MembershipState.__members__) | set(re.findall(r"`([A-Z_]+)`", DOCUMENT))
     known |= {"MUST", "NOT", "SHOULD", "MAY", "RFC", "ABNF", "UTC", "UTF", "JSON", "SPS", "ZMTP"}
     known |= {"SHA", "UUID", "IEEE", "JVM"}
+    known |= {"MEMORY", "RELEASE", "FORGET", "SCM_RIGHTS", "F_SEAL_SHRINK", "F_SEAL_GROW"}
     known |= {"PING", "PONG", "READY", "NULL", "ROUTER", "DEALER", "REQ", "REP"}
     prose = re.sub(r"```.*?```", "", DOCUMENT, flags=re.DOTALL)
     assert set(re.findall(r"\b[A-Z][A-Z_]{2,}\b", prose)) - known == set()
