@@ -18,10 +18,11 @@ from . import connection_file
 from .calling.answers import Answers, closed
 from .calling.batches import Sizes
 from .calling.lanes import Lanes
-from .calling.many import call_all, call_many
+from .calling.many import call_all, call_many, wait_for_ready
 from .calling.requests import rank_of
 from .calling.room import Room
 from .calling.routes import Failure, Routes
+from .calling.streams import CREDIT, Stream
 from .calling.submitter import Submitter
 from .calling.tries import Tries
 from .core.retry import Retry
@@ -197,6 +198,36 @@ class Client(KeyedCalls):
         """
         return call_many(self._tries, self._sizes, method, calls, self._seconds(timeout), return_errors)
 
+    def stream(
+        self,
+        partition: int,
+        method: str,
+        /,
+        *args: Any,
+        timeout: float | None = None,
+        credit: int = CREDIT,
+        **kwargs: Any,
+    ) -> Stream:
+        """Iterates over what a generator method of one partition yields.
+
+        The server runs ahead of the reader by ``credit`` items at most. To close the stream, to leave its ``with``
+        block or to drop it closes the generator. A stream that has begun is never begun again by itself.
+
+        Args:
+            partition: whose.
+            method: its name.
+            timeout: seconds to wait for each next item; default: the client's.
+            credit: items.
+
+        Raises:
+            CallError, TypeError, ClusterError: as ``call``; here, or from the iterator. ``StreamLost``: half-way.
+        """
+        rank = rank_of(partition)
+        if type(credit) is not int or not 0 < credit < 1 << 32:
+            raise ValueError(f"credit must be a number of items above 0, not {credit!r:.60}")
+        payload = self._local.requests.payload(rank, method, args, kwargs)
+        return Stream(self._tries, rank, method, payload, self._seconds(timeout), credit)
+
     def _seconds(self, timeout: float | None) -> float:
         return self._timeout if timeout is None else timeout
 
@@ -215,6 +246,18 @@ class Client(KeyedCalls):
         """
         now = monotonic()
         self._routes.refresh(now, now + (self._timeout if timeout is None else timeout))
+
+    def wait_for_ready(self, timeout: float | None = None) -> None:
+        """Returns once every partition is served and answers.
+
+        Args:
+            timeout: seconds; default: the client's.
+
+        Raises:
+            NotReady: some do not; the error names them.
+            ClusterError: the cluster is over or gone.
+        """
+        wait_for_ready(self._tries, self._seconds(timeout))
 
     def close(self) -> None:
         """Closes every connection, of every thread. Twice is harmless."""

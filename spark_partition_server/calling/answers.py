@@ -27,6 +27,7 @@ __all__ = [
     "Asked",
     "cannot_connect",
     "closed",
+    "closed_after",
     "failure",
     "never_sent",
     "nobody_answers",
@@ -143,6 +144,16 @@ def not_sent(asked: Asked, error: Exception) -> Unavailable:
 def cannot_connect(endpoint: str, rank: int, method: str, error: Exception) -> Unavailable:
     """The server cannot be reached, or does not shake hands."""
     return Unavailable(f"cannot connect: {error}", rank=rank, method=method, endpoint=endpoint)
+
+
+def closed_after(error: CallError) -> CallError:
+    """What a failed try ends with where the client was closed meanwhile: nothing can follow it."""
+    if not error.definite:
+        error.add("the client was closed")
+        return error
+    ended = closed(error.rank, error.method)
+    ended.__cause__ = error
+    return ended
 
 
 def nobody_answers(error: CallError, lost: CoordinatorLost) -> SparkPartitionServerError:

@@ -96,7 +96,8 @@ class Fanout:
                     self._expire()
                     return
                 if self._lanes.closed:
-                    raise closed(None, self._method)
+                    self._shut()
+                    return
                 while self._later and self._later[0][0] <= now:
                     self._queue(heapq.heappop(self._later)[2])
                 while self._ready:
@@ -362,6 +363,15 @@ class Fanout:
         for line in self._lines.values():
             for parcel in line.waiting:
                 self._end(parcel, parcel.error or never_sent(parcel.rank, self._method, self._timeout))
+
+    def _shut(self) -> None:
+        """The client was closed."""
+        for parcel in self._flying.values():
+            asked = Asked(parcel.rank, self._method, parcel.lane.endpoint, parcel.call_id)
+            self._end(parcel, failure(asked, ConnectionResetError("the client was closed")))
+        for line in self._lines.values():
+            for parcel in line.waiting:
+                self._end(parcel, closed(parcel.rank, self._method))
 
     def _abandon(self) -> None:
         """Takes back what is still under way: at the deadline, at Ctrl-C, at the end of the cluster."""

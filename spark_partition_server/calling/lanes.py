@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 import threading
@@ -24,6 +25,7 @@ __all__ = ["Lanes", "Local"]
 log = logging.getLogger("spark_partition_server.client")
 
 LOCAL_TIMEOUT = 0.5  # seconds one attempt over the same-host lane may take, before tcp is tried
+SPARE_MAX = 4  # connections to one server that wait for another stream of a thread
 IDLE = 0.5  # seconds after which a connection is looked at before it is used: its server may have gone meanwhile
 
 
@@ -71,9 +73,7 @@ class Lanes:
         """
         local = self.local
         if local.pid != os.getpid():
-            local.reset()
-            self._room.reset()
-            self._open_lock = threading.Lock()  # the parent's may have been held by a thread that is not here
+            self._forked(local)
         found = local.lanes.get(rank)
         if found is not None:
             member, lane = found
@@ -83,6 +83,37 @@ class Lanes:
         member = self.member(rank, method, deadline)
         found = local.lanes[rank] = (member, self.connect(member, method, deadline, shake=shake, share=True))
         return found
+
+    def borrow(self, rank: int, method: str, deadline: float) -> tuple[Member, Lane]:
+        """A connection for a stream alone: one that an earlier stream of this thread has left, or a new one.
+
+        Raises: as ``get``.
+        """
+        local = self.local
+        if local.pid != os.getpid():
+            self._forked(local)
+        member = self.member(rank, method, deadline)
+        spare = local.spare.get(rank, [])
+        while spare:
+            owner, lane = spare.pop()
+            if owner is member and not lane.lost():
+                return member, lane
+            lane.close()
+        return member, self.connect(member, method, deadline)
+
+    def give_back(self, member: Member, lane: Lane) -> None:
+        """What was borrowed, in order and with nothing under way."""
+        local = self.local
+        spare = local.spare.setdefault(member.rank, [])
+        if local.pid == os.getpid() and not self.closed and len(spare) < SPARE_MAX:
+            spare.append((member, lane))
+        else:
+            lane.close()
+
+    def _forked(self, local: Local) -> None:
+        local.reset()
+        self._room.reset()
+        self._open_lock = threading.Lock()  # the parent's may have been held by a thread that is not here
 
     def drop(self, rank: int) -> None:
         """Closes this thread's connection to the server of a partition."""
@@ -176,6 +207,7 @@ class Local(threading.local):
     Attributes:
         requests: makes its requests.
         lanes: its connections, by rank, each with the member that it leads to.
+        spare: connections that streams have left, by rank.
         dropped: the member that its last connection led to which is no more, or was to lead to.
         pid: its process.
     """
@@ -188,7 +220,9 @@ class Local(threading.local):
 
     def reset(self) -> None:
         """After a fork the parent's connections are the parent's: the child closes its copies and makes its own."""
-        for _, lane in getattr(self, "lanes", {}).values():
+        spare = getattr(self, "spare", {}).values()
+        for _, lane in itertools.chain(getattr(self, "lanes", {}).values(), *spare):
             lane.close()
+        self.spare: dict[int, list[tuple[Member, Lane]]] = {}
         self.lanes: dict[int, tuple[Member, Lane]] = {}
         self.pid = os.getpid()

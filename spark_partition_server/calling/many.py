@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from ..errors import CallError, InvalidArguments, RemoteProtocolError
+from ..core.retry import Retry
+from ..errors import CallError, InvalidArguments, MethodNotFound, NotReady, RemoteProtocolError
 from ..net.clock import monotonic
 from ..wire.codes import Code
 from ..wire.messages import Error, Message, Results
@@ -18,7 +19,9 @@ from .parcels import Line, Parcel
 from .requests import check_method
 from .tries import Tries
 
-__all__ = ["call_all", "call_many"]
+__all__ = ["call_all", "call_many", "wait_for_ready"]
+
+STATUS = "sps.status"  # every server answers it, whatever it has to do
 
 
 def call_all(
@@ -62,6 +65,22 @@ def call_many(
     fanout = Runs(tries, sizes, method, out, started, timeout, deadline)
     fanout.run(parcels)
     return _checked(out, fanout.failed and not return_errors)
+
+
+def wait_for_ready(tries: Tries, timeout: float) -> None:
+    """See ``Client.wait_for_ready``."""
+    waiting = Retry(tries.routes.calls)  # whatever the client's other calls do
+    patient = Tries(tries.routes, tries.lanes, tries.answers, tries.ids, waiting, tries.room)
+    found = call_all(patient, STATUS, (), {}, timeout, return_errors=True)
+    # a server that takes no calls is there all the same
+    errors = {
+        rank: one
+        for rank, one in enumerate(found)
+        if isinstance(one, Exception) and not isinstance(one, MethodNotFound)
+    }
+    if errors:
+        ready = [rank for rank in range(len(found)) if rank not in errors]
+        raise NotReady(ready, errors, timeout) from next(iter(errors.values()))
 
 
 def _checked(out: list[Any], failed: bool) -> list[Any]:

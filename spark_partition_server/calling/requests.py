@@ -30,10 +30,12 @@ class Requests:
     Attributes:
         encode: a value to its frames, as ``ValueEncoder.encode``.
         batch: the preamble of a BATCH.
-        stream: the preamble of a STREAM.
     """
 
-    __slots__ = ("_bytes_max", "_calls", "_cancel", "_head", "_opening", "_pack", "batch", "encode", "stream")
+    __slots__ = (
+        *("_bytes_max", "_calls", "_cancel", "_credit", "_head", "_opening", "_pack", "_stream"),
+        *("batch", "encode"),
+    )
 
     def __init__(self, run_id: bytes, calls: Calls, message_bytes_max: int) -> None:
         self._bytes_max = message_bytes_max
@@ -41,8 +43,9 @@ class Requests:
         self._opening = codec.preamble(Kind.REQUEST, run_id)
         self._head = bytes((1, len(self._opening))) + self._opening  # a short frame, and more follow
         self._cancel = codec.preamble(Kind.CANCEL, run_id)
+        self._stream = codec.preamble(Kind.STREAM, run_id)
+        self._credit = codec.preamble(Kind.CREDIT, run_id)
         self.batch = codec.preamble(Kind.BATCH, run_id)
-        self.stream = codec.preamble(Kind.STREAM, run_id)
         self.encode = ValueEncoder().encode
         self._pack = codec.field_packer()
 
@@ -95,6 +98,17 @@ class Requests:
     def cancel(self, call_id: int) -> list[Frame]:
         """The frames of a CANCEL: nobody waits for the answer of that call any more."""
         return [self._cancel, self._pack((call_id,))]
+
+    def stream(
+        self, call_id: int, method: str, timeout: float, member: Member, payload: list[Frame], credit: int
+    ) -> list[Frame]:
+        """The frames of a STREAM whose caller waits ``timeout`` seconds for the first of at most ``credit`` items."""
+        fields = (call_id, method, remaining_ms(timeout), member.rank, member.incarnation, credit)
+        return [self._stream, self._pack(fields), *payload]
+
+    def credit(self, call_id: int, items: int) -> list[Frame]:
+        """The frames of a CREDIT: so many items of a stream may have been sent in all."""
+        return [self._credit, self._pack((call_id, items, 0))]
 
 
 def check_method(rank: int, method: Any) -> None:

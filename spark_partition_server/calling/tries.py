@@ -24,7 +24,7 @@ from ..net.lane import Lane
 from ..wire.messages import Error, Frame, Member, Reply
 from ..wire.payload import decode_value, size_of
 from ..wire.zmtp import Frames
-from .answers import Answers, Asked, closed, failure, nobody_answers, not_sent, timed_out
+from .answers import Answers, Asked, closed_after, failure, nobody_answers, not_sent, timed_out
 from .lanes import Lanes
 from .room import COUNTED_BYTES, Room
 from .routes import Routes
@@ -165,7 +165,8 @@ class Tries:
     def _again(self, error: CallError, rank: int, method: str, attempt: int, deadline: float) -> None:
         """Waits until it is time for another try, or raises the error."""
         if self.lanes.closed:
-            raise closed(rank, method) from error
+            ended = closed_after(error)
+            raise ended from ended.__cause__
         wait = self.verdict(error, rank, method, attempt, self.lanes.tried(rank), monotonic(), deadline)
         if wait is None:
             raise error

@@ -14,6 +14,7 @@
     │   ├── MessageTooLarge           request or reply over the limit
     │   ├── HandlerError              the method raised     .remote_type .remote_message .remote_traceback
     │   └── CallOutcomeUnknown        (also ConnectionError) the server was lost after the request left
+    │       └── StreamLost            ... when items of a stream had come          .items
     ├── ClusterError                  starting, running and stopping a cluster
     │   ├── InvalidCluster            (also ValueError) an RDD without partitions, a server of the wrong type
     │   ├── NotSerializable           (also TypeError) the server cannot be shipped to the executors
@@ -26,6 +27,7 @@
     │   ├── JobFailed                 the Spark job that runs the servers failed (``__cause__``)
     │   ├── CoordinatorLost           (also ConnectionError) the driver does not answer
     │   ├── ClusterClosed             the cluster has stopped; its servers are not started again
+    │   ├── NotReady                  (also TimeoutError) not every partition answers     .ready .missing
     │   └── NotStarted                the cluster was never started
     ├── RoutingError                  a call by key was not made: nobody can tell its partition
     │   ├── NoPartitioner             the data has no partitioner, or one that this client was not given
@@ -54,6 +56,7 @@ from .calls import (
     MessageTooLarge,
     MethodNotFound,
     Overloaded,
+    StreamLost,
     Unavailable,
 )
 from .cluster import (
@@ -64,6 +67,7 @@ from .cluster import (
     InvalidCluster,
     JobFailed,
     MissingDependency,
+    NotReady,
     NotSerializable,
     NotStarted,
     PartitionInitError,
@@ -91,6 +95,7 @@ __all__ = [
     "MethodNotFound",
     "MissingDependency",
     "NoPartitioner",
+    "NotReady",
     "NotSerializable",
     "NotStarted",
     "Overloaded",
@@ -101,6 +106,7 @@ __all__ = [
     "RoutingError",
     "SparkPartitionServerError",
     "StartTimeout",
+    "StreamLost",
     "TooFewDescriptors",
     "Unavailable",
     "UnroutableKey",

@@ -15,6 +15,7 @@ __all__ = [
     "MessageTooLarge",
     "MethodNotFound",
     "Overloaded",
+    "StreamLost",
     "Unavailable",
 ]
 
@@ -132,3 +133,13 @@ class CallOutcomeUnknown(CallError, ConnectionError):
 
     Declare the method ``@method(idempotent=True)`` and the client repeats it by itself.
     """
+
+
+class StreamLost(CallOutcomeUnknown):
+    """The server of a stream was lost half-way. What had come stands; the stream is not begun again by itself.
+
+    Attributes:
+        items: how many items had come.
+    """
+
+    items: int = 0

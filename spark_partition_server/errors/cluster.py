@@ -14,6 +14,7 @@ __all__ = [
     "InvalidCluster",
     "JobFailed",
     "MissingDependency",
+    "NotReady",
     "NotSerializable",
     "NotStarted",
     "PartitionInitError",
@@ -83,6 +84,28 @@ class StartTimeout(ClusterError, TimeoutError):
             f"{len(self.registered)} of {size} partitions registered and nothing moved for {self.timeout:g} s; "
             f"missing: {_some(self.missing)}. {self.why}"
         )
+
+
+class NotReady(ClusterError, TimeoutError):
+    """``Client.wait_for_ready``: not every partition answered in time; ``__cause__`` is the error of the first.
+
+    Attributes:
+        ready: the partitions that did answer, ascending.
+        missing: the partitions that did not, ascending.
+        timeout: seconds they were given.
+    """
+
+    def __init__(self, ready: Iterable[int], missing: Iterable[int], timeout: float) -> None:
+        self.ready = sorted(ready)
+        self.missing = sorted(missing)
+        self.timeout = timeout
+        super().__init__(self.ready, self.missing, timeout)
+
+    def __str__(self) -> str:
+        size = len(self.ready) + len(self.missing)
+        why = f" ({self.__cause__})" if self.__cause__ else ""
+        some = f"{len(self.ready)} of {size} partitions answer after {self.timeout:g} s"
+        return f"{some}; missing: {_some(self.missing)}{why}"
 
 
 class PartitionInitError(ClusterError):

@@ -131,8 +131,10 @@ class Answering:
                 self._workers.remind()
             else:
                 until = monotonic() + SLICE
+                self.desk.flowed = False
                 while self.desk.turn(self._replies):
-                    if monotonic() >= until:
+                    # items leave before the generator goes on: nobody knows how long the next one takes
+                    if self.desk.flowed or monotonic() >= until:
                         return 0.0
         return min(self._stream_timeout / 4, LONGEST_SLEEP) if load.idle else None
 

@@ -39,6 +39,7 @@ class Desk:
         self.load = Load(calls_max, octets_max, calls_held, _hold, workers)
         self.bell: Callable[[], None] = _silent  # rung for every job that waits for a turn
         self.dispose: Callable[[Job], None] = _close  # of a job that is over before its end and has no turn
+        self.flowed = False  # a stream has sent something; set here, reset by whoever looks
         self._lock = threading.Lock()
 
     # ------------------------------------------------------------------------------------ in the serving thread
@@ -151,6 +152,8 @@ class Desk:
         for frames in messages:
             if not job.over:
                 job.caller.send(frames)
+        if messages and hasattr(job, "flow"):
+            self.flowed = True
         with self._lock:
             if following is Next.DONE:
                 self.load.finish(job, monotonic(), measured)
