@@ -22,7 +22,8 @@ PUBLIC = [
     "Overloaded", "Partition", "PartitionInitError", "PartitionServer", "PortUnavailable", "ProtocolError",
     "QueryServer", "RemoteProtocolError", "ServerOptions", "ServerThread", "SparkPartitionServerError", "StartTimeout",
     "StreamLost", "TooFewDescriptors", "Unavailable", "VersionMismatch", "__version__", "connect", "get_host",
-    "get_open_port", "method", "JobFailed", "NoPartitioner", "RoutingError", "UnroutableKey", "spark_hash", "stable_hash",
+    "get_open_port", "method", "JobFailed", "NoPartitioner", "RoutingError", "UnroutableKey", "spark_hash",
+    "stable_hash",
 ]  # fmt: skip
 
 
