@@ -9,14 +9,12 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-import numpy
 import pytest
-from support.astray import StandIn, lead_astray
-from support.lanes import serving
+from support.generators import Source
 from support.probe import LONG, switches
 from support.wait import wait_until
 
-from spark_partition_server import ClientOptions, QueryServer, method
+from spark_partition_server import ClientOptions
 from spark_partition_server.errors import (
     CallOutcomeUnknown,
     CallTimeout,
@@ -24,72 +22,12 @@ from spark_partition_server.errors import (
     InvalidArguments,
     MethodNotFound,
     Overloaded,
-    RemoteProtocolError,
     StreamLost,
     Unavailable,
 )
 from spark_partition_server.testing import LocalCluster, local_cluster
-from spark_partition_server.wire.codes import Code
-from spark_partition_server.wire.messages import Error, Items, Reply, Stream
-from spark_partition_server.wire.payload import encode_value
 
 LATE = 0.6  # seconds over a deadline, on a shared machine
-
-
-class Source(QueryServer):
-    """Generators that behave as they are told."""
-
-    def init_partition(self, rows: Any) -> None:
-        self.values = dict(rows)
-        switches.servers.append(self)  # type: ignore[arg-type]
-
-    @method
-    def count(self, until: int) -> Any:
-        try:
-            for number in range(until):
-                switches.runs["made"] += 1
-                yield number
-        finally:
-            switches.runs["closed"] += 1
-        return "done"
-
-    @method
-    def arrays(self, count: int) -> Any:
-        for number in range(count):
-            yield numpy.full(1000, number)
-
-    @method
-    def fail(self, after: int) -> Any:
-        yield from range(after)
-        raise ValueError("enough")
-
-    @method
-    def wait(self) -> Any:
-        yield 1
-        switches.entered.set()
-        switches.gate.wait(LONG)
-        yield 2
-
-    @method
-    def cut(self, after: int) -> Any:
-        switches.runs["cut"] += 1
-        yield from range(after)
-        self.hang_up()
-
-    @method(idempotent=True)
-    def cut_first(self, until: int) -> Any:
-        switches.runs["cut"] += 1
-        if switches.runs["cut"] == 1:
-            self.hang_up()
-        yield from range(until)
-
-    @method
-    def plain(self) -> int:
-        return 7
-
-    def hang_up(self) -> None:
-        for connection in list(self._listener._connections):
-            connection.socket.shutdown(2)
 
 
 @pytest.fixture
@@ -315,7 +253,7 @@ def test_close_ends_a_stream(client):
     assert "the client was closed" in str(caught[0]) or isinstance(caught[0], StreamLost)
 
 
-# ------------------------------------------------------------------------------- connections, limits, the wire
+# ------------------------------------------------------------------------------- connections, limits
 
 
 def test_a_stream_that_has_ended_leaves_its_connection_to_the_next(cluster, client):
@@ -344,61 +282,3 @@ def test_a_stream_is_a_call_under_way(cluster):
         assert client.call(2, "plain") == 7
         assert list(client.stream(1, "count", 2)) == [0, 1]
         assert client.call(2, "plain") == 7
-
-
-def items(number: int, sequence: int, values: Any) -> Items:
-    return Items(number, sequence, tuple(encode_value(values)))
-
-
-ANSWERS: dict[str, Any] = {
-    "items out of order": lambda number: items(number, 5, [1]),
-    "more than was granted": lambda number: items(number, 0, [0] * 129),
-    "no list": lambda number: items(number, 0, {"a": 1}),
-    "no value": lambda number: Items(number, 0, (b"\xc1",)),
-    "no message": lambda number: Reply(number, (b"\xc1",)),
-}
-
-
-@pytest.mark.parametrize("name", ANSWERS)
-def test_a_server_that_breaks_the_protocol(cluster, client, name):
-    """A typed error, the stream is over, and the client can be used on."""
-    stand_in = StandIn(
-        cluster.coordinator.run_id,
-        lambda message: ANSWERS[name](message.call_id) if isinstance(message, Stream) else None,
-    )
-    with serving(stand_in) as served:
-        lead_astray(cluster, client, served.address[1])
-        stream = client.stream(1, "count", 3)
-        with pytest.raises(RemoteProtocolError):
-            next(stream)
-        assert list(stream) == []
-        assert client.call(2, "plain") == 7
-
-
-def test_items_of_another_stream_are_passed_over(cluster, client):
-    """[8.31]: late items go to nobody; then silence is a timeout."""
-    stand_in = StandIn(
-        cluster.coordinator.run_id,
-        lambda message: items(message.call_id + 1, 0, [1]) if isinstance(message, Stream) else None,
-    )
-    with serving(stand_in) as served:
-        lead_astray(cluster, client, served.address[1])
-        with pytest.raises(CallTimeout, match="0 items had come"):
-            next(client.stream(1, "count", 3, timeout=0.2))
-        wait_until(lambda: stand_in.kinds() == {"STREAM": 1, "CANCEL": 1})
-
-
-def test_a_refusal_is_tried_again_as_a_call_is(cluster, client):
-    """Overloaded twice, then served: nothing had come, so the reader notices nothing."""
-    def answer(message: Any) -> Any:
-        if not isinstance(message, Stream):
-            return None
-        if stand_in.kinds()["STREAM"] < 3:
-            return Error(message.call_id, Code.OVERLOADED, "not now", retry_ms=10)
-        return Reply(message.call_id, (b"\xc0",))
-
-    stand_in = StandIn(cluster.coordinator.run_id, answer)
-    with serving(stand_in) as served:
-        lead_astray(cluster, client, served.address[1])
-        assert list(client.stream(1, "count", 3)) == []
-        assert stand_in.kinds() == {"STREAM": 3}
