@@ -37,6 +37,7 @@ os.environ["PYSPARK_PYTHON"] = sys.executable  # before Spark starts its JVM
 os.environ["SPARK_LOCAL_IP"] = "127.0.0.1"
 
 from spark_partition_server import Cluster, QueryServer, method
+from spark_partition_server import cluster as cluster_module
 
 BAR = 0.5  # seconds that a start may take longer than a bare job
 
@@ -89,10 +90,19 @@ class StampedCluster(Cluster):
     def note(self, name: str) -> None:
         self.stamps[name] = time.time_ns()
 
-    def _await_slots(self, *args: Any) -> None:
-        self.note("slots")
-        super()._await_slots(*args)
-        self.note("slots known")
+    def start(self, *args: Any, **kwargs: Any) -> None:
+        await_slots = cluster_module.await_slots
+
+        def stamped(*arguments: Any) -> None:
+            self.note("slots")
+            await_slots(*arguments)
+            self.note("slots known")
+
+        cluster_module.await_slots = stamped
+        try:
+            super().start(*args, **kwargs)
+        finally:
+            cluster_module.await_slots = await_slots
 
     def _launch(self, *args: Any) -> None:
         super()._launch(*args)
