@@ -1,8 +1,8 @@
 """User values to payload frames and back (PROTOCOL.md, section 9).
 
-A value is one msgpack frame. Arrays travel behind it as raw frames, one each, and are decoded without a copy. Plain
-msgpack types, numpy arrays and numpy scalars, and timezone-aware datetimes can be sent; a tuple arrives as a list.
-numpy is imported only when a value holds an array.
+A value is one msgpack frame. Arrays and tables travel behind it as raw frames, one each, and are decoded without a
+copy. Plain msgpack types, numpy arrays and numpy scalars, Arrow tables and record batches, and timezone-aware datetimes
+can be sent; a tuple arrives as a list. numpy is imported only when a value holds an array, pyarrow for a table.
 """
 
 from __future__ import annotations
@@ -20,11 +20,13 @@ from ..errors import RemoteProtocolError
 from .codec import describe
 from .codes import Code
 from .messages import FRAMES_MAX, Frame
+from .tables import is_table, read_table, write_table
 
-__all__ = ["ARRAY", "SCALAR", "ValueEncoder", "decode_value", "encode_value", "size_of"]
+__all__ = ["ARRAY", "SCALAR", "TABLE", "ValueEncoder", "decode_value", "encode_value", "size_of"]
 
 ARRAY = 1  # ext: [frame, dtype, shape, order]
 SCALAR = 2  # ext: [dtype, octets]
+TABLE = 3  # ext: [frame, kind]
 ARRAYS_MAX = FRAMES_MAX - 3  # preamble, fields, the value itself
 DIMENSIONS_MAX = 32
 PACKER_BYTES = 4096  # of a packer's memory at first; it grows
@@ -86,7 +88,7 @@ def decode_value(frames: Sequence[Frame]) -> Any:
 
     Raises:
         RemoteProtocolError: with MALFORMED: the frames break the format.
-        ImportError: the value holds an array, and numpy is not installed here.
+        ImportError: the value holds an array or a table, and numpy or pyarrow is not installed here.
     """
     if not frames:
         raise RemoteProtocolError("a value has at least one frame", Code.MALFORMED)
@@ -127,15 +129,25 @@ def _special(item: Any, buffers: list[Frame]) -> Any:
         if isinstance(item, numpy.generic):
             _check_dtype(item.dtype.str)
             return msgpack.ExtType(SCALAR, msgpack.packb([item.dtype.str, item.tobytes()]))
+    pyarrow = sys.modules.get("pyarrow")
+    if pyarrow is not None and is_table(pyarrow, item):
+        _make_room(buffers)
+        frame, kind = write_table(pyarrow, item)
+        buffers.append(frame)  # type: ignore[arg-type]  # pieces are for those who send (framing.encode_vector)
+        return msgpack.ExtType(TABLE, msgpack.packb([len(buffers), kind]))
     raise TypeError(f"cannot send a {type(item).__module__}.{type(item).__qualname__}")
+
+
+def _make_room(buffers: list[Frame]) -> None:
+    if len(buffers) >= ARRAYS_MAX:
+        raise TypeError(f"cannot send more than {ARRAYS_MAX} arrays and tables in one value")
 
 
 def _array(array: Any, buffers: list[Frame], numpy: Any) -> msgpack.ExtType:
     if isinstance(array, numpy.ma.MaskedArray):
         raise TypeError("cannot send a masked array; send its data and its mask")
     _check_dtype(array.dtype.str)
-    if len(buffers) >= ARRAYS_MAX:
-        raise TypeError(f"cannot send more than {ARRAYS_MAX} arrays in one value")
+    _make_room(buffers)
     if array.ndim > DIMENSIONS_MAX:
         raise TypeError(f"cannot send an array of {array.ndim} dimensions, more than {DIMENSIONS_MAX}")
     order = "F" if array.flags.f_contiguous and not array.flags.c_contiguous else "C"
@@ -205,6 +217,8 @@ def _hashable(key: Any) -> Any:
 
 
 def _extension(code: int, data: bytes, frames: Sequence[Frame]) -> Any:
+    if code == TABLE:
+        return _table(data, frames)
     if code not in (ARRAY, SCALAR):
         raise RemoteProtocolError(f"no value has extension type {code}", Code.MALFORMED)
     try:
@@ -221,17 +235,36 @@ def _extension(code: int, data: bytes, frames: Sequence[Frame]) -> Any:
         raise RemoteProtocolError(f"malformed array: {describe(error)}", Code.MALFORMED) from None
 
 
-def _view(numpy: Any, frames: Sequence[Frame], index: int, dtype: str, shape: list[int], order: str) -> Any:
+def _table(data: bytes, frames: Sequence[Frame]) -> Any:
+    try:
+        import pyarrow  # noqa: PLC0415 - only where a table has arrived
+    except ImportError as error:
+        raise ImportError("the value holds an Arrow table, and pyarrow is not installed here") from error
+    try:
+        index, kind = msgpack.unpackb(data)
+        return read_table(pyarrow, _frame(frames, index), kind)
+    except ImportError:
+        raise
+    except Exception as error:  # noqa: BLE001 - whatever foreign bytes provoke is one protocol error
+        raise RemoteProtocolError(f"malformed table: {describe(error)}", Code.MALFORMED) from None
+
+
+def _frame(frames: Sequence[Frame], index: Any) -> Frame:
     if type(index) is not int or not 0 < index < len(frames):
         raise ValueError(f"there is no frame {index!r}")
+    return frames[index]
+
+
+def _view(numpy: Any, frames: Sequence[Frame], index: int, dtype: str, shape: list[int], order: str) -> Any:
+    frame = _frame(frames, index)
     if order not in ("C", "F") or len(shape) > DIMENSIONS_MAX:
         raise ValueError(f"order {order!r}, {len(shape)} dimensions")
     if not all(type(length) is int and length >= 0 for length in shape):
         raise ValueError("a length is not a natural number")
     # ndarray checks that the frame is long enough; that it is not longer is ours to check
-    array = numpy.ndarray(tuple(shape), dtype=_check_dtype(dtype), buffer=frames[index], order=order)
-    if array.nbytes != len(frames[index]):
-        raise ValueError(f"the array takes {array.nbytes} octets, its frame has {len(frames[index])}")
+    array = numpy.ndarray(tuple(shape), dtype=_check_dtype(dtype), buffer=frame, order=order)
+    if array.nbytes != len(frame):
+        raise ValueError(f"the array takes {array.nbytes} octets, its frame has {len(frame)}")
     return array
 
 
