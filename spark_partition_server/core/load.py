@@ -13,6 +13,8 @@ from enum import Enum
 
 __all__ = ["Load", "State", "Ticket"]
 
+FAST = 1e-4  # seconds between two ends: what TCP holds back for a caller then is soon answered
+CALLS_HELD_MIN = 8
 SAFETY = 0.7  # of the time a call has, that it may be expected to spend here: the rest is for the way and for errors
 SLOWER, FASTER = 1 / 8, 1 / 4  # the weight of one more sample in the average: good news is believed sooner
 
@@ -67,7 +69,8 @@ class Load:
     Args:
         calls_max: calls waiting and under way, of all callers.
         octets_max: octets of their arguments.
-        calls_held: a caller with so many, parked ones aside, is not read from until half of them are over.
+        calls_held: a caller with so many, parked ones aside, is not read from until half of them are over, as long as
+            calls are fast. Where they are slow everything is read, so that the time each may wait is known.
         hold: called with a caller and whether it is to be held.
         workers: calls that can run at the same time.
 
@@ -288,7 +291,8 @@ class Load:
 
     def _count(self, party: Party, more: int) -> None:
         party.active += more
-        held = 2 * party.active > self._calls_held if party.held else party.active >= self._calls_held
+        most = min(self._calls_held, max(self._calls_max // (2 * len(self._parties)), CALLS_HELD_MIN))
+        held = self.interval <= FAST and (2 * party.active > most if party.held else party.active >= most)
         if held != party.held:
             party.held = held
             self._hold(party.caller, held)

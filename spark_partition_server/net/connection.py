@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import select
 import socket
 import threading
 from array import array
@@ -13,7 +14,7 @@ from ..wire.messages import Frame
 from ..wire.zmtp import Engine, Frames, encode_small, encode_vector
 from .shared import SharedMemory, close_all
 
-__all__ = ["BACKLOG_BYTES", "Caller", "Connection"]
+__all__ = ["BACKLOG_BYTES", "Caller", "Connection", "has_ended"]
 
 BACKLOG_BYTES = 1 << 20  # a connection that leaves more than this unread is not read from, and nothing is run for it
 VECTOR_MAX = 128  # buffers of one sendmsg, well under IOV_MAX
@@ -253,3 +254,10 @@ class Enveloped(Caller):
 
     def hold(self, held: bool) -> None:
         self.connection.hold(held)
+
+
+def has_ended(plain: socket.socket) -> bool:
+    """Whether the other side has closed a connection, also where there is more to read before its end."""
+    poll = select.poll()
+    poll.register(plain, getattr(select, "POLLRDHUP", 0))  # Linux; elsewhere a reset is seen, and no gentle end
+    return bool(poll.poll(0))

@@ -23,7 +23,7 @@ from ..wire.messages import FIELDS_BYTES_MAX, FRAMES_MAX, Frame
 from ..wire.zmtp import Engine, Frames, Limits, encode_small
 from .accepting import Accepting
 from .clock import monotonic
-from .connection import BACKLOG_BYTES, Caller, Connection
+from .connection import BACKLOG_BYTES, Caller, Connection, has_ended
 from .endpoints import may_share
 from .memory import IDLE, Blocks
 from .shared import Budget, Forks, SharedMemory
@@ -34,6 +34,7 @@ log = logging.getLogger("spark_partition_server.net")
 
 READ_BYTES = 64 * 1024
 HEAD_BYTES_MAX = PREAMBLE_BYTES + FIELDS_BYTES_MAX  # before the payload, which is what senders measure
+BURST = 256  # messages of one connection before others are looked at
 TICK = 0.25  # seconds between two looks at handshakes and slow readers, while there are any
 
 READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
@@ -55,8 +56,8 @@ class Listener:
         write_timeout: seconds a client may leave octets that wait for it untouched.
         gone: called in the serving thread with every caller whose connection has ended.
         work: called in the serving thread after every look at the sockets; does some of what waits, for about a
-            millisecond, and returns in how many seconds it wants to be called again (0: after the next look), or None:
-            not before something has come.
+            millisecond, and returns in how many seconds it wants to be called again (0: after the next look; less: once
+            its answers have been sent, before the next look), or None: not before something has come.
         busy: whether answers are still to come; ``stop`` gives them its grace.
         memory_bytes_max: octets of memory for large requests that are kept to be used again, and octets of memory
             shared with clients on this host; 0: none.
@@ -91,6 +92,7 @@ class Listener:
         self._write_timeout = write_timeout
         self._connections: set[Connection] = set()
         self._waiting: dict[Connection, None] = {}  # in handshake or with octets to write, oldest first
+        self._unwatched: dict[Connection, None] = {}  # neither read from nor written to
         self._touched: dict[Connection, None] = {}  # have octets to send, or are to be read again
         self._handed: deque[Callable[[], None]] = deque()  # by other threads, to be run in this one
         self._work_in: float | None = None
@@ -161,20 +163,22 @@ class Listener:
                 self._accepting.acceptable(connection, monotonic())
         while self._handed:
             self._handed.popleft()()
-        if self._work is not None:
-            self._work_in = self._work()
-        if self._touched:
+        again = True
+        while again:
+            self._work_in = self._work() if self._work is not None else None
+            again = self._work_in is not None and self._work_in < 0
             touched, self._touched = self._touched, {}
             for connection in touched:
                 if not connection.closed:
                     self._flush(connection)
-        if self._waiting or self._accepting.again is not None or self._budget.used:
+        if self._waiting or self._unwatched or self._accepting.again is not None or self._budget.used:
             self._tick(monotonic())
 
     def _pause(self) -> float | None:
         if self._handed:
             return 0.0
-        pause = TICK if self._waiting or self._accepting.again is not None else IDLE if self._budget.used else None
+        busy = self._waiting or self._unwatched or self._accepting.again is not None
+        pause = TICK if busy else IDLE if self._budget.used else None
         if self._work_in is None:
             return pause
         return self._work_in if pause is None or self._work_in < pause else pause
@@ -186,6 +190,8 @@ class Listener:
                     self._close(connection, f"it left an answer unread for {self._write_timeout:g} s")
             elif now - connection.since > self._handshake_timeout:
                 self._close(connection, f"no handshake within {self._handshake_timeout:g} s")
+        for connection in [one for one in self._unwatched if has_ended(one.socket)]:
+            self._close(connection)
         self._accepting.tick(now)
         if self._budget.used and now >= self._rest_at:
             self._rest_at = now + IDLE / 2
@@ -278,7 +284,7 @@ class Listener:
             received = monotonic()
             connection.inbox.extend([(frames, received) for frames in messages])
             self._answer_inbox(connection)
-        if connection.outbox_bytes:
+        if connection.outbox_bytes or connection.inbox:
             self._flush(connection)
         elif connection in self._waiting and engine.ready:
             del self._waiting[connection]
@@ -303,7 +309,9 @@ class Listener:
 
     def _answer_inbox(self, connection: Connection) -> None:
         inbox = connection.inbox
-        while inbox and connection.outbox_bytes < BACKLOG_BYTES:
+        for _ in range(BURST):
+            if not inbox or connection.held or connection.outbox_bytes >= BACKLOG_BYTES:
+                break
             frames, received = inbox.popleft()
             if frames[0]:
                 answer = self._answer(frames, received, connection)
@@ -322,7 +330,7 @@ class Listener:
 
     def _writable(self, connection: Connection) -> None:
         self._flush(connection)
-        if connection.inbox and not connection.closed and connection.outbox_bytes < BACKLOG_BYTES:
+        if connection.inbox and not connection.closed:
             self._answer_inbox(connection)
             self._flush(connection)
 
@@ -336,28 +344,29 @@ class Listener:
         except OSError as error:
             self._close(connection, str(error))
             return
-        events = 0 if connection.held else READ
+        events = 0
+        if not connection.held and not connection.congested:
+            events = WRITE if connection.inbox else READ  # what has been read is answered first
         if not done:
-            held = connection.outbox_bytes >= BACKLOG_BYTES or connection.inbox
-            events = WRITE if held else events | WRITE
+            events |= WRITE
             if connection.engine.ready and (connection.outbox_bytes < before or connection not in self._waiting):
                 connection.since = monotonic()
             self._waiting.setdefault(connection)
-        elif connection.engine.ready and not connection.inbox:
+        elif connection.engine.ready:
             self._waiting.pop(connection, None)
-        elif connection.inbox:
-            events = WRITE
         if events != connection.events:
             self._watch(connection, events)
 
     def _watch(self, connection: Connection, events: int) -> None:
-        """A connection that is neither read from nor written to is not watched: its end shows when it is again."""
+        """A connection that is neither read from nor written to is not watched; ``_tick`` asks whether it has ended."""
         if not events:
             self._selector.unregister(connection.socket)
+            self._unwatched[connection] = None
         elif connection.events:
             self._selector.modify(connection.socket, events, connection)
         else:
             self._selector.register(connection.socket, events, connection)
+            del self._unwatched[connection]
         connection.events = events
 
     def _refuse(self, connection: Connection, error: RemoteProtocolError) -> None:
@@ -373,6 +382,7 @@ class Listener:
             return
         self._connections.discard(connection)
         self._waiting.pop(connection, None)
+        self._unwatched.pop(connection, None)
         if connection.events:
             self._selector.unregister(connection.socket)
         connection.close()

@@ -37,6 +37,8 @@ log = logging.getLogger("spark_partition_server.server")
 STATUS = RESERVED_PREFIX + "status"
 TAKEN = (Kind.REQUEST, Kind.BATCH, Kind.STREAM, Kind.CREDIT, Kind.CANCEL)
 CLOSE_TIMEOUT = 2.0  # seconds that methods which still run at the end may take to notice
+SHARE = 4  # times as long as it took to read and judge, turns are given: a flood takes a fifth of the time
+LONGEST_SLICE = 0.05  # seconds of turns between two looks at the sockets, whatever it took to read
 LONGEST_SLEEP = 1.0  # seconds between two looks at streams that nobody reads
 
 
@@ -79,6 +81,8 @@ class Answering:
         self._replies = self._more_replies()
         self._load = self.desk.load
         self._looked = 0.0  # at streams that nobody reads
+        self._worked = 0.0  # when turns were given last; 0: nothing was left to do
+        self._look_at = 0.0  # when the sockets are to be looked at
         self._spent = 0.0  # seconds of methods that were run without a queue since the sockets were looked at
         self._workers = Workers(self.desk, threads, self._more_replies) if threads else None
         self._coroutines = frozenset(coroutines)
@@ -121,7 +125,8 @@ class Answering:
             self.desk.gone(caller)
 
     def work(self) -> float | None:
-        """Turns for the jobs that wait, for about a millisecond. Returns in how many seconds it is to be called."""
+        """Turns for the jobs that wait, for about a millisecond. Returns in how many seconds it is to be called again;
+        less than 0: before the sockets are looked at."""
         self._spent = 0.0
         load = self._load
         if load.idle:
@@ -130,12 +135,18 @@ class Answering:
             if self._workers is not None:
                 self._workers.remind()
             else:
-                until = monotonic() + SLICE
+                now = monotonic()
+                if now >= self._look_at:
+                    since = now - self._worked if self._worked else 0.0
+                    self._look_at = now + min(SHARE * since, LONGEST_SLICE)
+                until = now + SLICE
                 self.desk.flowed = False
                 while self.desk.turn(self._replies):
+                    self._worked = now = monotonic()
                     # items leave before the generator goes on: nobody knows how long the next one takes
-                    if self.desk.flowed or monotonic() >= until:
-                        return 0.0
+                    if self.desk.flowed or now >= until:
+                        return -1.0 if now < self._look_at else 0.0
+        self._worked = self._look_at = 0.0
         return min(self._stream_timeout / 4, LONGEST_SLEEP) if load.idle else None
 
     def busy(self) -> bool:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spark_partition_server.core.load import SAFETY, Load, State, Ticket
+from spark_partition_server.core.load import FAST, SAFETY, Load, State, Ticket
 
 
 class Book:
@@ -205,6 +205,33 @@ def test_a_caller_with_many_calls_is_held_until_half_of_them_are_over():
         book.load.cancel("a", ticket.call_id)
     book.load.again(tickets[3])
     book.load.check()
+
+
+def test_nobody_is_held_while_calls_are_slow():
+    """What TCP holds back would wait for longer than anybody knows; read, it is turned away in time."""
+    book = Book(calls_held=4)
+    book.load.interval = 10 * FAST
+    for number in range(6):
+        book.enter("a", number)
+    assert book.holds == []
+    book.load.interval = FAST / 2
+    book.enter("a", 6)
+    assert book.holds == [("a", True)]
+    book.load.interval = 10 * FAST
+    book.load.cancel("a", 6)
+    assert book.holds == [("a", True), ("a", False)]
+
+
+def test_the_more_callers_there_are_the_sooner_each_is_held():
+    """Together they are not to fill the book, or the next one would be turned away."""
+    book = Book(calls_max=120, calls_held=50)
+    for caller in range(3):
+        for number in range(15):
+            book.enter(caller, number)
+    assert book.holds == []
+    book.enter(3, 0)
+    book.enter(0, 15)
+    assert book.holds == [(0, True)], "an eighth of the book"
 
 
 # ----------------------------------------------------------------------------------------- the interval

@@ -153,6 +153,42 @@ def test_a_connection_that_is_held_is_not_read_from():
         wait_until(lambda: len(callers) == 4, LONG)
 
 
+def test_what_has_been_read_of_a_connection_that_is_held_is_kept():
+    """Its messages came in one piece: those behind the one that led to the hold wait with it, and are not answered."""
+    seen = []
+
+    def answer(frames, received, caller):
+        seen.append((bytes(frames[0]), received))
+        if frames[0] == b"2":
+            caller.hold(True)
+            callers.append(caller)
+
+    callers = []
+    with serving(answer) as served, served.raw() as client, served.raw() as other:
+        client.plain.sendall(b"".join(message([b"%d" % number]) for number in range(6)))
+        wait_until(lambda: callers, LONG)
+        other.send(b"x")
+        wait_until(lambda: len(seen) == 4, LONG)
+        callers[0].hold(False)
+        wait_until(lambda: len(seen) == 7, LONG)
+    assert [name for name, _ in seen] == [b"0", b"1", b"2", b"x", b"3", b"4", b"5"]
+    assert seen[0][1] == seen[-1][1], "they were all read at the same time"
+
+
+def test_a_connection_that_is_held_and_ends_is_noticed():
+    """Nothing is read from it, so that its end has to be asked for."""
+    callers, gone = [], []
+    with serving(keep(callers), gone=gone.append) as served, served.raw() as client:
+        client.send(b"x")
+        wait_until(lambda: callers, LONG)
+        callers[0][0].hold(True)
+        wait_until(lambda: served.listener._unwatched, LONG)
+        client.send(b"y" * 100)
+        client.plain.shutdown(socket.SHUT_RDWR)
+        wait_until(lambda: gone, LONG)
+        assert not served.listener._unwatched
+
+
 def test_answers_to_requests_that_were_read_together_leave_together(monkeypatch):
     """A system call for each would cost more than most answers."""
     sends = []

@@ -90,7 +90,8 @@ class Served:
     def work(self, turns: int = 1000) -> None:
         """Turns until nothing is left to do."""
         for _ in range(turns):
-            if self.answering.work() != 0.0:
+            again = self.answering.work()
+            if again is None or again > 0:
                 return
 
     def items(self, caller: Asked, call_id: int) -> list[Any]:
