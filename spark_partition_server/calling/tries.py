@@ -7,7 +7,7 @@ import itertools
 import random
 import time
 from threading import get_ident
-from typing import Any, NamedTuple
+from typing import Any
 
 from ..core.retry import BUDGET, Retry
 from ..errors import (
@@ -21,6 +21,7 @@ from ..errors import (
 )
 from ..net.clock import monotonic
 from ..net.lane import Lane
+from ..wire.codec import read_reply
 from ..wire.messages import Error, Frame, Member, Reply
 from ..wire.payload import decode_value, size_of
 from ..wire.zmtp import Frames
@@ -29,21 +30,7 @@ from .lanes import Lanes
 from .room import COUNTED_BYTES, Room
 from .routes import Routes
 
-__all__ = ["Begun", "Tries"]
-
-
-class Begun(NamedTuple):
-    """A request that has left, and where its answer comes."""
-
-    rank: int
-    method: str
-    lane: Lane
-    call_id: int
-    started: float
-
-    def asked(self) -> Asked:
-        """The request as errors tell of it."""
-        return Asked(self.rank, self.method, self.lane.endpoint, self.call_id)
+__all__ = ["Tries"]
 
 
 class Tries:
@@ -69,7 +56,8 @@ class Tries:
         self.room = room
         self._calls = routes.calls
         self._budget = retry.budget
-        self._call_id = answers.call_id
+        self._local = lanes.local
+        self._opening = answers.opening
 
     def call(
         self, rank: int, method: str, payload: list[Frame], started: float, timeout: float, deadline: float
@@ -92,7 +80,7 @@ class Tries:
             while True:
                 attempt += 1
                 try:
-                    return self.finish(self.begin(rank, method, payload, started, timeout, deadline), deadline)
+                    return self.once(rank, method, payload, started, timeout, deadline)
                 except (Unavailable, Overloaded, CallOutcomeUnknown) as error:
                     self._again(error, rank, method, attempt, deadline)
                 started = monotonic()
@@ -100,50 +88,47 @@ class Tries:
         finally:
             room.give(thread)
 
-    def begin(
+    def once(
         self, rank: int, method: str, payload: list[Frame], started: float, timeout: float, deadline: float
-    ) -> Begun:
-        """Sends a request.
+    ) -> Any:
+        """One try: sends the request and waits for its answer; late answers to earlier calls are passed over.
 
         Raises:
             Unavailable: it was certainly not sent whole.
-            CallError, ClusterError: as ``Lanes.get``.
+            CallError: what became of the call.
+            SparkPartitionServerError: the server breaks the protocol or refuses to talk to us; as ``Lanes.get``.
         """
         member, lane = self.lanes.get(rank, method, started, deadline)
         call_id = next(self.ids)
         lane.used = started
-        frames = self.lanes.local.requests.frames(call_id, method, timeout, member, payload)
+        requests = self._local.requests
+        octets = requests.octets(call_id, method, timeout, member, payload)
         try:
             lane.arm(timeout)
-            lane.send(frames, deadline)
+            if octets is not None:
+                lane.send_octets(octets, deadline)
+            else:
+                lane.send(requests.frames(call_id, method, timeout, member, payload), deadline)
         except OSError as error:  # TimeoutError too, and a lane that close() has closed meanwhile
             self.lanes.drop(rank)
             raise not_sent(Asked(rank, method, lane.endpoint, call_id), error) from error
-        return Begun(rank, method, lane, call_id, started)
-
-    def finish(self, begun: Begun, deadline: float) -> Any:
-        """Waits for the answer; late answers to earlier calls are passed over.
-
-        Raises:
-            CallError: what became of the call.
-            SparkPartitionServerError: the server breaks the protocol or refuses to talk to us.
-        """
-        lane, call_id = begun.lane, begun.call_id
+        opening = self._opening
         while True:
             try:
                 messages = lane.receive(deadline)
             except TimeoutError:
                 self.cancel(lane, call_id)
-                raise timed_out(begun.asked(), deadline - begun.started) from None
+                raise timed_out(Asked(rank, method, lane.endpoint, call_id), deadline - started) from None
             except (OSError, RemoteProtocolError) as error:
-                self.lanes.drop(begun.rank)
-                raise failure(begun.asked(), error) from error
+                self.lanes.drop(rank)
+                raise failure(Asked(rank, method, lane.endpoint, call_id), error) from error
             for frames in messages:
-                if self._call_id(frames) == call_id:
+                if read_reply(frames, opening) == call_id:
                     return decode_value(frames[2:])
-                reply = self._other(frames, begun)
+                asked = Asked(rank, method, lane.endpoint, call_id)
+                reply = self._other(frames, asked)
                 if reply is not None:
-                    return self.answers.value(reply, begun.asked())
+                    return self.answers.value(reply, asked)
 
     def cancel(self, lane: Lane, call_id: int) -> None:
         """Tells the server that nobody waits for an answer any more, if that can be said without waiting."""
@@ -151,14 +136,14 @@ class Tries:
             if lane.offer(self.lanes.local.requests.cancel(call_id)):
                 lane.close()  # half a message has left: nothing can follow it
 
-    def _other(self, frames: Frames, begun: Begun) -> Reply | Error | None:
+    def _other(self, frames: Frames, asked: Asked) -> Reply | Error | None:
         """An answer that is not this version's plain reply: a later version's, or an error; None: it is late."""
         try:
-            message = self.answers.message(frames, begun.lane.endpoint)
+            message = self.answers.message(frames, asked.endpoint)
         except Exception as error:
-            self.lanes.drop(begun.rank)
-            raise failure(begun.asked(), error) from error
-        return message if isinstance(message, (Reply, Error)) and message.call_id == begun.call_id else None
+            self.lanes.drop(asked.rank)
+            raise failure(asked, error) from error
+        return message if isinstance(message, (Reply, Error)) and message.call_id == asked.call_id else None
 
     # ------------------------------------------------------------------------------------ after a failed try
 

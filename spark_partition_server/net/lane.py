@@ -113,11 +113,19 @@ class Lane:
             TimeoutError, OSError: the message did not leave whole, so the other side cannot act on it. The lane is
                 closed.
         """
+        octets = encode_small(frames)
+        if octets is not None:
+            self.send_octets(octets, deadline)
+            return
         try:
-            octets = encode_small(frames)
-            if octets is None:
-                self._send_large(frames, deadline)
-                return
+            self._send_large(frames, deadline)
+        except BaseException:  # Ctrl-C too: what is sent next must not become the rest of this message
+            self.close()
+            raise
+
+    def send_octets(self, octets: bytes, deadline: float) -> None:
+        """Sends one message that has been encoded. Raises as ``send``."""
+        try:
             if self._shared is not None and self._shared.borrowed:
                 octets = self._shared.due() + octets
             try:
@@ -126,7 +134,7 @@ class Lane:
                 sent = 0
             if sent < len(octets):
                 self._send_vector([memoryview(octets)[sent:]], deadline)
-        except BaseException:  # Ctrl-C too: what is sent next must not become the rest of this message
+        except BaseException:
             self.close()
             raise
 
