@@ -1,4 +1,4 @@
-"""Addresses: binding so that a port stays ours, and what to tell others.
+"""Addresses: binding so that a port stays ours, what to tell others, and connecting.
 
 A port is never picked, closed and bound again: between the two somebody else may take it.
 """
@@ -14,14 +14,17 @@ import stat
 import struct
 import sys
 from pathlib import Path
+from typing import Any
 
 from ..errors import PortUnavailable
+from .clock import monotonic
 
 __all__ = [
     "address_towards",
     "bind_local",
     "bind_tcp",
     "bind_unix",
+    "connect",
     "get_host",
     "get_open_port",
     "is_loopback",
@@ -141,6 +144,46 @@ def parse(endpoint: str) -> tuple[socket.AddressFamily, tuple[str, int] | str]:
 
 def _is_port(text: str) -> bool:
     return text.isdecimal() and int(text) < 65536
+
+
+def connect(endpoint: str, deadline: float) -> socket.socket:
+    """Connects to the first of the endpoint's addresses that answers; a name may have several."""
+    addresses = _addresses(endpoint)
+    failure: OSError = TimeoutError("no time left to connect")
+    for index, (family, address) in enumerate(addresses):
+        timeout = (deadline - monotonic()) / (len(addresses) - index)  # all of them within the one deadline
+        if timeout <= 0:
+            break
+        try:
+            return _connect_to(family, address, timeout)
+        except OSError as error:
+            failure = error
+    raise failure
+
+
+def _addresses(endpoint: str) -> list[tuple[socket.AddressFamily, Any]]:
+    family, address = parse(endpoint)
+    if isinstance(address, str):
+        return [(family, address)]
+    host, port = address
+    return [(found[0], found[4]) for found in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
+
+
+def _connect_to(family: socket.AddressFamily, address: Any, timeout: float) -> socket.socket:
+    connected = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        connected.settimeout(timeout)
+        connected.connect(address)
+        if family == socket.AF_UNIX:
+            if not may_share(connected):
+                raise PermissionError("the server's socket belongs to another user")
+        else:
+            connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            connected.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    except BaseException:
+        connected.close()
+        raise
+    return connected
 
 
 def address_towards(host: str) -> str | None:

@@ -16,14 +16,13 @@ import struct
 import threading
 from array import array
 from collections.abc import Sequence
-from typing import Any
 
 from ..errors import RemoteProtocolError
 from ..wire.codec import PREAMBLE_BYTES
 from ..wire.messages import FIELDS_BYTES_MAX, FRAMES_MAX, Frame
 from ..wire.zmtp import Allocate, Engine, Frames, Limits, allocate, encode_small, encode_vector
 from .clock import monotonic
-from .endpoints import may_share, parse
+from .endpoints import connect
 from .shared import SharedMemory, close_all
 
 __all__ = ["Lane"]
@@ -86,7 +85,7 @@ class Lane:
         # Fewer wake-ups: a system call returns with all it was asked for, or at the end of its time.
         self._whole = 0 if self._polls else socket.MSG_WAITALL
         self._engine = Engine(b"DEALER", Limits(message_bytes_max + HEAD_BYTES_MAX, FRAMES_MAX), memory, shared)
-        self._socket = _connect(endpoint, deadline)
+        self._socket = connect(endpoint, deadline)
         try:
             if shake:
                 self._handshake(deadline)
@@ -352,46 +351,6 @@ def _drop_sent(vector: list[Frame], sent: int) -> None:
             return
         sent -= len(first)
         vector.pop(0)
-
-
-def _connect(endpoint: str, deadline: float) -> socket.socket:
-    """Connects to the first of the endpoint's addresses that answers; a name may have several."""
-    addresses = _addresses(endpoint)
-    failure: OSError = TimeoutError("no time left to connect")
-    for index, (family, address) in enumerate(addresses):
-        timeout = (deadline - monotonic()) / (len(addresses) - index)  # all of them within the one deadline
-        if timeout <= 0:
-            break
-        try:
-            return _connect_to(family, address, timeout)
-        except OSError as error:
-            failure = error
-    raise failure
-
-
-def _addresses(endpoint: str) -> list[tuple[socket.AddressFamily, Any]]:
-    family, address = parse(endpoint)
-    if isinstance(address, str):
-        return [(family, address)]
-    host, port = address
-    return [(found[0], found[4]) for found in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
-
-
-def _connect_to(family: socket.AddressFamily, address: Any, timeout: float) -> socket.socket:
-    connected = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        connected.settimeout(timeout)
-        connected.connect(address)
-        if family == socket.AF_UNIX:
-            if not may_share(connected):
-                raise PermissionError("the server's socket belongs to another user")
-        else:
-            connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            connected.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    except BaseException:
-        connected.close()
-        raise
-    return connected
 
 
 def _signals_are_handled() -> bool:

@@ -18,7 +18,7 @@ from support.wait import wait_until
 from spark_partition_server import Client, ClientOptions, connect
 from spark_partition_server.calling import lanes
 from spark_partition_server.errors import CallOutcomeUnknown, CoordinatorLost, Unavailable
-from spark_partition_server.net import endpoints, lane, listener
+from spark_partition_server.net import endpoints, listener
 from spark_partition_server.net.endpoints import bind_local, parse
 from spark_partition_server.options import ServerOptions
 from spark_partition_server.testing import LocalCluster, local_cluster
@@ -128,7 +128,7 @@ def test_a_process_of_another_user_is_refused(cluster, client, monkeypatch, capl
 
 def test_a_server_of_another_user_is_not_talked_to(cluster, client, monkeypatch):
     """[5.6] A client MUST NOT send anything over `local` to a process of another user: the name is free for anybody."""
-    monkeypatch.setattr(lane, "may_share", lambda connected: False)
+    monkeypatch.setattr(endpoints, "may_share", lambda connected: False)
     assert client.call(0, "rank") == 0
     assert scheme_of(client) == "tcp"
 
