@@ -162,7 +162,10 @@ class Listener:
             else:
                 self._accepting.acceptable(connection, monotonic())
         while self._handed:
-            self._handed.popleft()()
+            try:
+                self._handed.popleft()()
+            except Exception:
+                log.exception("what was handed in failed: a bug of this library")
         again = True
         while again:
             self._work_in = self._work() if self._work is not None else None
@@ -388,9 +391,8 @@ class Listener:
         connection.close()
         log.debug("connection closed why=%s", why)
         if self._gone is not None:
-            for caller in (connection, connection.enveloped):
-                if caller is not None:
-                    self._gone(caller)
+            for caller in filter(None, (connection, connection.enveloped)):
+                self._gone(caller)
 
     def _close_all(self) -> None:
         for connection in list(self._connections):

@@ -151,7 +151,10 @@ class Desk:
         """What a turn has led to. The messages leave first: nobody else may go on with the job before."""
         for frames in messages:
             if not job.over:
-                job.caller.send(frames)
+                try:
+                    job.caller.send(frames)
+                except Exception:
+                    log.exception("an answer could not be sent: a bug of this library")
         if messages and hasattr(job, "flow"):
             self.flowed = True
         with self._lock:

@@ -98,6 +98,23 @@ def test_a_call_that_is_over_gets_no_turn_and_no_parking():
         book.load.check()
 
 
+def test_a_parked_call_that_runs_elsewhere_goes_on_without_a_turn():
+    """A coroutine: it has no place in the queue, but it counts."""
+    book = Book(calls_held=1)
+    ticket = book.enter("a", 1, running=True)
+    assert book.holds == [("a", True)]
+    book.load.park(ticket, 5.0)
+    assert book.load.idle == 1
+    assert book.holds[1:] == [("a", False)]
+    assert book.load.resume(ticket)
+    book.load.check()
+    assert (book.load.idle, book.take()) == (0, None)
+    assert book.holds[2:] == [("a", True)]
+    assert book.load.finish(ticket, 100.0, measured=False)
+    assert book.load.interval == 0.0, "how long it ran tells nobody how long he waits"
+    assert not book.load.resume(ticket)
+
+
 # ------------------------------------------------------------------------------------------ taking back
 
 

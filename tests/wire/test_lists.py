@@ -41,7 +41,7 @@ def test_arrays_are_numbered_in_the_order_in_which_they_appear():
 def test_the_first_item_always_has_room():
     """Whatever its size; the second has none beside it."""
     encoder = ListEncoder()
-    assert encoder.add(bytes(100_000), 10)
+    assert encoder.add(bytes(100_000), 10), "and its memory is given up"
     assert not encoder.add(1, 10)
     assert decode_value(encoder.frames()) == [bytes(100_000)]
     assert encoder.add(1, 10)
