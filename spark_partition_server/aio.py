@@ -25,6 +25,8 @@ from .calling.loop_routes import LoopRoutes
 from .calling.requests import Requests, rank_of
 from .calling.routes import Failure
 from .errors import CallError, CallOutcomeUnknown, ClusterError, CoordinatorLost, Overloaded, Unavailable
+from .keys import Function, Keys
+from .loop_keyed import LoopKeyedCalls
 from .net.clock import monotonic
 from .net.loop_lane import READ_BYTES
 from .options import ClientOptions
@@ -36,12 +38,15 @@ from .wire.payload import size_of
 __all__ = ["Client", "connect"]
 
 
-def connect(path: str | os.PathLike[str], *, timeout: float | None = None) -> Client:
+def connect(
+    path: str | os.PathLike[str], *, timeout: float | None = None, partitioner: Function | None = None
+) -> Client:
     """A client for the cluster that a connection file names, for ``async with`` or ``await``.
 
     Args:
         path: the cluster's ``connection_file``.
         timeout: seconds a call may take when it does not say itself; default 10.
+        partitioner: key -> int, the function that placed the cluster's keys, where it is one of the application's.
 
     Raises:
         ClusterClosed: the cluster has stopped.
@@ -50,10 +55,10 @@ def connect(path: str | os.PathLike[str], *, timeout: float | None = None) -> Cl
     """
     found = connection_file.read(path)
     options = ClientOptions() if timeout is None else ClientOptions(timeout=timeout)
-    return Client(found.coordinator, found.run_id, options)
+    return Client(found.coordinator, found.run_id, options, partitioner=partitioner)
 
 
-class Client:
+class Client(LoopKeyedCalls):
     """Calls the methods of partition servers. Belongs to the loop in which it is used first, and to any of its tasks.
 
     Args:
@@ -61,11 +66,18 @@ class Client:
         run_id: of the cluster's run.
         options: timeouts and limits.
         failure: asked whether the cluster has failed, and how, when a server cannot be reached.
+        partitioner: key -> int, for ``call_key``; default: what the cluster tells of its own.
     """
 
     def __init__(
-        self, coordinator: str, run_id: bytes, options: ClientOptions | None = None, failure: Failure | None = None
+        self,
+        coordinator: str,
+        run_id: bytes,
+        options: ClientOptions | None = None,
+        failure: Failure | None = None,
+        partitioner: Function | None = None,
     ) -> None:
+        self._keys = Keys(partitioner)
         self._options = options or ClientOptions()
         self._timeout = self._options.timeout
         self._loop: asyncio.AbstractEventLoop | None = None

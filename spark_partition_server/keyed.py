@@ -51,24 +51,33 @@ class KeyedCalls:
         partition = self.partition_of(key, timeout)
         return self.call(partition, method, *args, timeout=deadline - monotonic(), **kwargs)
 
-    def call_keys(self, method: str, keys: Iterable[Any], /, *args: Any, timeout: float | None = None) -> list[Any]:
+    def call_keys(
+        self,
+        method: str,
+        keys: Iterable[Any],
+        /,
+        *args: Any,
+        timeout: float | None = None,
+        return_errors: bool = False,
+    ) -> list[Any]:
         """Runs ``method(key, *args)`` once for each key, on the partition that owns it.
 
         Args:
             keys: any number of them; one that is there twice is called twice.
             timeout: seconds for all of them.
+            return_errors: an error of one call stands in the list as its exception, and nothing is raised for it.
 
         Returns:
             the answers, in the order of the keys.
 
         Raises:
             RoutingError: of the first key whose partition nobody can tell; nothing was called.
-            CallError, ClusterError, TypeError: as ``call``; other keys may have been called.
+            CallError: of the first key, in order, whose call failed; the others have been called too.
+            ClusterError, TypeError: as ``call``.
         """
-        timeout = self._timeout if timeout is None else timeout
-        deadline = monotonic() + timeout
-        calls = [(self.partition_of(key, timeout), key) for key in keys]
-        return self.call_many(method, [(owner, key, *args) for owner, key in calls], timeout=deadline - monotonic())
+        deadline = monotonic() + (self._timeout if timeout is None else timeout)
+        calls = [(self.partition_of(key, timeout), key, *args) for key in keys]
+        return self.call_many(method, calls, timeout=deadline - monotonic(), return_errors=return_errors)
 
     # ------------------------------------------------------------------------------- what Client brings with it
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from types import SimpleNamespace
 from typing import Any
@@ -11,12 +12,11 @@ from support.joining import Member, coordinating
 from support.probe import LONG, Probe, switches
 
 from spark_partition_server import (
-    CallTimeout,
     Client,
     InvalidCluster,
     NoPartitioner,
-    RoutingError,
     UnroutableKey,
+    aio,
     connect,
     spark_hash,
     stable_hash,
@@ -46,49 +46,6 @@ def stable() -> Any:
         switches.gate.set()
 
 
-# ------------------------------------------------------------------------------------------- calls by key
-
-
-def test_a_call_by_key_reaches_the_partition_that_owns_it(stable):
-    """A key that is looked for elsewhere is None, where there is a value."""
-    client = stable.client(timeout=LONG)
-    assert {key: client.call_key(key, "get", key) for key in NAMES} == {key: f"value of {key}" for key in NAMES}
-    assert {client.call_key(key, "rank") for key in NAMES} == set(range(SIZE))
-    assert client.call_key("key0", "echo", 1, two=2) == [[1], {"two": 2}]
-    assert client.partition_of("key0") == stable_hash("key0") % SIZE
-
-
-def test_the_first_call_may_be_one_by_key(stable):
-    """Who serves what, and by which partitioner, is asked within the call's own time."""
-    assert stable.client().call_key("key1", "get", "key1", timeout=LONG) == "value of key1"
-    assert stable.client().call_keys("get", ["key1"], timeout=LONG) == ["value of key1"]
-    with pytest.raises(CallTimeout):
-        stable.client().call_key("key1", "wait", timeout=0.3)
-
-
-def test_calls_by_many_keys_answer_in_the_order_of_the_keys(stable):
-    """Grouped by partition on their way; a key that is there twice is asked for twice."""
-    client = stable.client(timeout=LONG)
-    keys = [*reversed(NAMES), "key3", "nobody"]
-    answers = [*(f"value of {key}" for key in keys[:-1]), None]
-    assert client.call_keys("get", keys) == answers
-    assert client.call_keys("get", iter(keys)) == answers
-    assert client.call_keys("echo", ["a", "b"], 7) == [[["a", 7], {}], [["b", 7], {}]]
-    assert client.call_keys("get", []) == []
-
-
-def test_nothing_is_called_when_one_key_has_no_partition(stable):
-    """[7.4.2]: half of the keys written, and an error for the other half, is what nobody can repair."""
-    client = stable.client(timeout=LONG)
-    with pytest.raises(UnroutableKey, match="frozenset") as caught:
-        client.call_keys("run", ["key0", frozenset("a"), "key1"])
-    assert not switches.runs
-    assert isinstance(caught.value, RoutingError)
-    with pytest.raises(UnroutableKey, match=r"key \[1\]"):
-        client.call_key([1], "run", "x")
-    assert not switches.runs
-
-
 # ------------------------------------------------------------------------------- functions of the application
 
 
@@ -105,6 +62,21 @@ def test_a_function_of_the_application_is_given_to_whoever_calls():
             assert bare.call(0, "rank") == 0  # it can still call by number
         with connect(made.connection_file, timeout=LONG, partitioner=by_length) as client:
             assert client.call_keys("get", ["a" * 9, "a"]) == ["value of aaaaaaaaa", "value of a"]
+
+
+def test_a_function_is_given_to_an_asyncio_client_in_the_same_way():
+    """The same words in both faces."""
+    pairs = placed(by_length, ["a" * size for size in range(1, 20)])
+
+    async def look(path: str) -> None:
+        async with aio.connect(path, timeout=LONG) as bare:
+            with pytest.raises(NoPartitioner, match=r"test_keys\.by_length"):
+                await bare.call_key("aaaa", "get", "aaaa")
+        async with aio.connect(path, timeout=LONG, partitioner=by_length) as client:
+            assert await client.call_keys("get", ["a" * 9, "a"]) == ["value of aaaaaaaaa", "value of a"]
+
+    with local_cluster(Probe(), pairs, partitioner=by_length) as made:
+        asyncio.run(look(str(made.connection_file)))
 
 
 def test_the_argument_goes_before_what_the_cluster_tells(stable):

@@ -114,6 +114,15 @@ class Looping(Face):
     def call_all(self, *args: Any, **kwargs: Any) -> Any:
         return self.run(self.client.call_all(*args, **kwargs))
 
+    def call_key(self, *args: Any, **kwargs: Any) -> Any:
+        return self.run(self.client.call_key(*args, **kwargs))
+
+    def call_keys(self, *args: Any, **kwargs: Any) -> Any:
+        return self.run(self.client.call_keys(*args, **kwargs))
+
+    def partition_of(self, *args: Any, **kwargs: Any) -> int:
+        return self.run(self.client.partition_of(*args, **kwargs))
+
     def partition(self, partition: int) -> Any:
         return _Waiting(self, self.client.partition(partition))
 
