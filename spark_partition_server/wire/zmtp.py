@@ -115,6 +115,7 @@ class Engine:
         "_memory",
         "_output",
         "_peers",
+        "_plain",
         "_rest",
         "_shared",
         "lends",
@@ -149,6 +150,7 @@ class Engine:
         self._body: memoryview | None = None  # memory of a long frame that is being received directly
         self._body_flags = 0
         self._filled = 0
+        self._plain = False  # ready, and nothing of a message is here
         ready = ready_property(b"Socket-Type", socket_type) + ready_property(b"Identity", b"")
         if shared is not None:
             ready += ready_property(lending.PROPERTY, lending.offer(shared))
@@ -183,6 +185,13 @@ class Engine:
             RemoteProtocolError: the other side broke the protocol or a limit. The connection is of no further use:
                 every later call raises the same.
         """
+        if self._plain:
+            messages: list[Frames] = []
+            taken = three_short(data, 0, len(data), messages)
+            return messages if taken == len(data) else messages + self._more(data, taken)
+        return self._more(data, 0)
+
+    def _more(self, data: bytes, start: int) -> list[Frames]:
         if self._failed is not None:
             raise self._failed
         try:
@@ -191,7 +200,6 @@ class Engine:
             if self._rest:
                 data = self._rest + data
                 self._rest = b""
-            start = 0
             if not self._greeted:
                 start = self._greeting(data)
                 if not self._greeted:
@@ -199,6 +207,7 @@ class Engine:
             return self._traffic(data, start)
         except RemoteProtocolError as error:
             self._failed = error
+            self._plain = False
             raise
 
     @property
@@ -249,8 +258,6 @@ class Engine:
         frames, total = self._frames, self._bytes
         bytes_max, frames_max = self._limits.message_bytes, self._limits.frames
         position, end = start, len(data)
-        if self.ready and not frames and self._lent is None and bytes_max >= THREE_SHORT_BYTES and frames_max >= 3:
-            position = three_short(data, position, end, messages)
         while end - position >= 2:
             flags = data[position]
             if flags & LONG:
@@ -288,6 +295,8 @@ class Engine:
         self._frames, self._bytes = frames, total
         if position < end:
             self._rest = data[position:]
+        whole = self._body is None and not self._rest and not frames and self._lent is None
+        self._plain = whole and self.ready and bytes_max >= THREE_SHORT_BYTES and frames_max >= 3
         return messages
 
     def _with_lent(self, frames: Frames) -> Frames:
