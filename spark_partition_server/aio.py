@@ -39,7 +39,11 @@ __all__ = ["Client", "connect"]
 
 
 def connect(
-    path: str | os.PathLike[str], *, timeout: float | None = None, partitioner: Function | None = None
+    path: str | os.PathLike[str],
+    *,
+    timeout: float | None = None,
+    partitioner: Function | None = None,
+    route: str | None = None,
 ) -> Client:
     """A client for the cluster that a connection file names, for ``async with`` or ``await``.
 
@@ -47,6 +51,7 @@ def connect(
         path: the cluster's ``connection_file``.
         timeout: seconds a call may take when it does not say itself; default 10.
         partitioner: key -> int, the function that placed the cluster's keys, where it is one of the application's.
+        route: ``"direct"``, ``"relay"`` (by way of the driver) or ``"auto"``, see ``ClientOptions``; default auto.
 
     Raises:
         ClusterClosed: the cluster has stopped.
@@ -54,7 +59,7 @@ def connect(
         AuthenticationError: the file can be read by others.
     """
     found = connection_file.read(path)
-    options = ClientOptions() if timeout is None else ClientOptions(timeout=timeout)
+    options = ClientOptions.given(timeout=timeout, route=route)
     return Client(found.coordinator, found.run_id, options, partitioner=partitioner)
 
 

@@ -41,6 +41,7 @@ def connect(
     timeout: float | None = None,
     partitioner: Function | None = None,
     options: ClientOptions | None = None,
+    route: str | None = None,
 ) -> Client:
     """A client for the cluster that a connection file names. Needs no Spark and no JVM.
 
@@ -48,7 +49,8 @@ def connect(
         path: the cluster's ``connection_file``.
         timeout: seconds a call may take when it does not say itself; default 10.
         partitioner: key -> int, the function that placed the cluster's keys, where it is one of the application's.
-        options: more than ``timeout``, in place of it.
+        options: more than ``timeout``.
+        route: ``"direct"``, ``"relay"`` (by way of the driver) or ``"auto"``, see ``ClientOptions``; default auto.
 
     Raises:
         ClusterClosed: the cluster has stopped.
@@ -56,7 +58,7 @@ def connect(
         AuthenticationError: the file can be read by others.
     """
     found = connection_file.read(path)
-    given = options or (ClientOptions() if timeout is None else ClientOptions(timeout=timeout))
+    given = ClientOptions.given(options, timeout=timeout, route=route)
     client = Client(found.coordinator, found.run_id, given, partitioner=partitioner)
     client._routes.file = path
     client.refresh()

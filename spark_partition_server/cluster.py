@@ -197,12 +197,13 @@ class Cluster:
 
     # ------------------------------------------------------------------------------------------ the faces
 
-    def client(self, timeout: float | None = None, options: ClientOptions | None = None) -> Client:
+    def client(
+        self, timeout: float | None = None, options: ClientOptions | None = None, *, route: str | None = None
+    ) -> Client:
         """A client of this cluster, closed with it.
 
         Args:
-            timeout: seconds a call may take when it does not say itself.
-            options: more than that.
+            timeout, options, route: see ``ClientOptions``; the two go before what is in it.
 
         Raises:
             NotStarted: the cluster is not running.
@@ -211,7 +212,7 @@ class Cluster:
         coordinator = self._running()
         url = coordinator.get_url()
         assert url is not None
-        given = options or (ClientOptions() if timeout is None else ClientOptions(timeout=timeout))
+        given = ClientOptions.given(options, timeout=timeout, route=route)
         client = Client(url, coordinator.run_id, given, self._failure, self._function)
         self._clients.add(client)
         return client

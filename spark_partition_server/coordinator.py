@@ -10,6 +10,7 @@ from typing import Any
 
 from .core.effects import Effect, InitFailed, Joined, Left, Lost, Refused, StopAsked
 from .core.membership import Membership
+from .core.relaying import Relaying
 from .errors import CoordinatorLost, NotStarted
 from .net.control import router
 from .net.endpoints import tcp_endpoint
@@ -87,6 +88,7 @@ class Coordinator:
         self._port: int | None = None
         self._loop: Loop | None = None
         self._membership: Membership | None = None
+        self._relaying: Relaying
 
     # -------------------------------------------------------------------------------------------- life
 
@@ -103,8 +105,10 @@ class Coordinator:
         context, bound, port = router(options.bind_host or self._host, options.ports, self.await_partitions or 64)
         times = (options.heartbeat_interval, options.lease)
         self._membership = Membership(size, self.token, *times, self._meta, self.admin_token)
+        self._relaying = Relaying(self._membership, self.run_id)
+        machine, passing = self._membership, self._relaying
         name = "spark-partition-server-coordinator"
-        self._loop = Loop(name, context, bound, self._membership, self.run_id, self._perform, self.notify)
+        self._loop = Loop(name, context, bound, machine, self.run_id, self._perform, self.notify, passing)
         self._port = port
         self._loop.start()
 
@@ -189,6 +193,8 @@ class Coordinator:
         try:
             self._note(effect)
         finally:
+            if isinstance(effect, (Joined, Left, Lost)):
+                self._call(lambda now: list(self._relaying.look()))
             self.notify()  # also when a user's callback raised
 
     def _note(self, effect: Effect) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 __all__ = ["ClientOptions", "ClusterOptions", "ServerOptions"]
@@ -137,6 +137,8 @@ class ClientOptions:
         calls_bytes_max: octets of their requests together; a single larger one is sent when it is alone.
         local: reach servers on this host over their Unix socket instead of tcp, wherever that works.
         wait_for_ready: a call waits, within its deadline, for a partition that nobody serves; False: it fails at once.
+        route: ``"direct"``: straight to the servers; ``"relay"``: by way of the coordinator; ``"auto"``: straight, and
+            by relay to servers that cannot be reached.
     """
 
     timeout: float = 10.0
@@ -147,9 +149,17 @@ class ClientOptions:
     calls_bytes_max: int = 256 * 1024 * 1024
     local: bool = True
     wait_for_ready: bool = True
+    route: str = "auto"
 
     def __post_init__(self) -> None:
         sizes = ("message_bytes_max", "memory_bytes_max", "calls_max", "calls_bytes_max")
         _check(self, ("timeout", "connect_timeout", *sizes))
         if self.wait_for_ready not in (True, False):
             raise ValueError(f"ClientOptions.wait_for_ready must be True or False, got {self.wait_for_ready!r}")
+        if self.route not in ("direct", "relay", "auto"):
+            raise ValueError(f'ClientOptions.route must be "direct", "relay" or "auto", got {self.route!r}')
+
+    @classmethod
+    def given(cls, options: ClientOptions | None = None, **said: Any) -> ClientOptions:
+        """Options, with those replaced that somebody has said: None is not saying."""
+        return replace(options or cls(), **{name: value for name, value in said.items() if value is not None})

@@ -10,11 +10,12 @@ import contextlib
 import logging
 import threading
 import traceback
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from .core.dispatch import shorten
 from .core.effects import Effect, Ended, ShutdownAsked, Welcomed
+from .core.relayed import Relayed
 from .core.session import Session
 from .errors import (
     AuthenticationError,
@@ -29,12 +30,15 @@ from .errors import (
 from .net.control import dealer
 from .net.endpoints import address_towards, parse
 from .net.loop import Loop
+from .net.relayed import RelayedCaller, RelayedCalls
 from .options import ServerOptions
 from .placement import Placement, Sample
 from .spark.task import Identity, identity
 from .wire.codec import RUN_ID_BYTES, VERSION
 from .wire.codes import Code
 from .wire.messages import DETAIL_CHARS_MAX, TEXT_CHARS_MAX, Hello
+from .wire.parts import room_for
+from .wire.zmtp import Frames
 
 __all__ = ["PartitionServer", "check_server"]
 
@@ -165,6 +169,13 @@ class PartitionServer:
         """The direct lane's endpoint for processes on this host; empty for a server that has none."""
         return ""
 
+    def _deliver(self, caller: RelayedCaller, frames: Frames) -> None:
+        """Answers a message that was relayed. Called in the thread of the control plane: must not block."""
+        caller.refuse(frames, Code.UNIMPLEMENTED, "its server takes no calls (it is no QueryServer)")
+
+    def _relieved(self) -> None:
+        """A relayed caller for whom too much waited takes answers again. Called in the same thread."""
+
     def shutdown(self, reason: str = "", grace: float = 0.0) -> None:
         """Makes ``_launch_server`` return. Called in a thread of its own when the coordinator says SHUTDOWN.
 
@@ -280,8 +291,16 @@ class _Life:
         self._session = Session(hello, self.options.leave_timeout)
         context, connected = dealer(self.coordinator_url)
         name = f"spark-partition-server-{who.rank}"
-        self._loop = Loop(name, context, connected, self._session, self.run_id, self._perform)
+        relayed = Relayed(self.run_id, room_for(self.options.message_bytes_max))
+        self._relayed = RelayedCalls(relayed, self.server._deliver, self.server._relieved, self._post)
+        self._loop = Loop(
+            name, context, connected, self._session, self.run_id, self._perform, passing=self._relayed
+        )
         self._loop.start()
+
+    def _post(self, command: Callable[[float], list[Effect]]) -> None:
+        assert self._loop is not None
+        self._loop.call(command)
 
     def _perform(self, effect: Effect) -> None:
         """In the loop's thread: must not block."""

@@ -12,10 +12,12 @@ from .core.dispatch import Dispatch
 from .net.clock import monotonic
 from .net.endpoints import bind_local, bind_tcp, tcp_endpoint
 from .net.listener import Listener
+from .net.relayed import RelayedCaller
 from .options import ServerOptions
 from .partition_server import PartitionServer
 from .serving.answering import Answering
 from .serving.switching import SwitchInterval
+from .wire.zmtp import Frames
 
 __all__ = ["QueryServer", "idempotent_methods", "method", "told_to_clients"]
 
@@ -154,10 +156,20 @@ class QueryServer(PartitionServer):
     def _local_endpoint(self) -> str:
         return self._local_lane
 
+    def _deliver(self, caller: RelayedCaller, frames: Frames) -> None:
+        self._listener.deliver(caller, frames)
+
+    def _relieved(self) -> None:
+        self._listener.hand(_nothing)  # what waited for it has its turn
+
     def shutdown(self, reason: str = "", grace: float = 0.0) -> None:
         """Answers no more requests; replies that wait to be sent get ``grace`` seconds."""
         self._answering.dispatch.leaving = True
         self._listener.stop(grace)
+
+
+def _nothing() -> None:
+    pass
 
 
 def answering_of(server: QueryServer) -> Answering:

@@ -126,10 +126,12 @@ class LocalCluster:
         self._threads.append(thread)
         thread.start()
 
-    def client(self, timeout: float | None = None, options: ClientOptions | None = None) -> Client:
+    def client(
+        self, timeout: float | None = None, options: ClientOptions | None = None, *, route: str | None = None
+    ) -> Client:
         """A client, closed with the cluster; arguments as of ``Cluster.client``."""
         coordinator = self._running()
-        given = options or (ClientOptions() if timeout is None else ClientOptions(timeout=timeout))
+        given = ClientOptions.given(options, timeout=timeout, route=route)
         function = self._placement.function
         client = Client(coordinator.get_url() or "", coordinator.run_id, given, partitioner=function)
         self._clients.append(client)

@@ -52,11 +52,11 @@ class Answers:
     ``decode_value(frames[2:])``. Everything else is for ``message`` and ``value``.
     """
 
-    __slots__ = ("_run_id", "opening")
+    __slots__ = ("opening", "run_id")
 
     def __init__(self, run_id: bytes) -> None:
         self.opening = codec.preamble(Kind.REPLY, run_id)
-        self._run_id = run_id
+        self.run_id = run_id
 
     def call_id(self, frames: Sequence[Frame]) -> int | None:
         """The call that a plain REPLY answers; None: the message is another one."""
@@ -64,7 +64,7 @@ class Answers:
 
     def encode(self, message: Message) -> list[Frame]:
         """The frames of a message to these servers."""
-        return codec.encode(message, self._run_id)
+        return codec.encode(message, self.run_id)
 
     def message(self, frames: Sequence[Frame], endpoint: str) -> Message:
         """Any other message of a server.
@@ -73,7 +73,7 @@ class Answers:
             SparkPartitionServerError: it cannot be used, or the server refuses to talk to us. The connection is to be
                 closed, and ``failure`` says what that means to the calls that wait on it.
         """
-        message = codec.decode(frames, self._run_id)
+        message = codec.decode(frames, self.run_id)
         if isinstance(message, Refuse):
             if message.code == Code.WRONG_RUN:
                 raise RemoteProtocolError(message.text, Code.WRONG_RUN)

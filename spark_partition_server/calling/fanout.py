@@ -214,17 +214,23 @@ class Fanout:
                     return
                 self._received(lane, messages)
                 return
+        held = [lane for lane in self._traffic if lane.held]
+        if held:
+            for lane in held:
+                self._serve(lane, select.POLLIN)
+            return
         poll = select.poll()
-        lanes = {}
+        lanes: dict[int, list[Lane]] = {}  # by descriptor: relayed ones share it
         for lane, traffic in self._traffic.items():
             descriptor = lane.fileno()
             if descriptor < 0:  # closed by another thread
                 self._lane_lost(lane, ConnectionResetError("the connection was closed"))
                 return
-            lanes[descriptor] = lane
+            lanes.setdefault(descriptor, []).append(lane)
             poll.register(descriptor, select.POLLIN | select.POLLOUT if traffic.rest else select.POLLIN)
         for descriptor, events in poll.poll(min(max(until - now, 0.0), LONGEST_WAIT) * 1000):
-            self._serve(lanes[descriptor], events)
+            for lane in lanes[descriptor]:
+                self._serve(lane, events)
 
     def _serve(self, lane: Lane, events: int) -> None:
         traffic = self._traffic.get(lane)

@@ -3,28 +3,26 @@
 from __future__ import annotations
 
 import itertools
-import logging
 import os
 import threading
 import weakref
+from typing import Any
 
-from ..errors import InvalidArguments, MethodNotFound, RemoteProtocolError, Unavailable
+from ..errors import InvalidArguments, MethodNotFound, Unavailable
+from ..net.channel import Channel
 from ..net.clock import monotonic
 from ..net.lane import Lane
-from ..net.memory import Blocks
-from ..net.shared import Budget, Forks, SharedMemory
+from ..net.relay_lane import RelayLane, Trunk
 from ..options import ClientOptions
 from ..wire.messages import Member
-from .answers import cannot_connect, closed
+from .answers import closed
 from .requests import Requests
 from .room import Room
 from .routes import Routes
+from .ways import Ways
 
 __all__ = ["Lanes", "Local"]
 
-log = logging.getLogger("spark_partition_server.client")
-
-LOCAL_TIMEOUT = 0.5  # seconds one attempt over the same-host lane may take, before tcp is tried
 SPARE_MAX = 4  # connections to one server that wait for another stream of a thread
 IDLE = 0.5  # seconds after which a connection is looked at before it is used: its server may have gone meanwhile
 
@@ -50,9 +48,7 @@ class Lanes:
         self.connect_timeout = options.connect_timeout
         self._routes = routes
         self._calls = routes.calls
-        self._options = options
-        self._memory = Blocks(options.memory_bytes_max)
-        self._forks = Forks()
+        self._ways = Ways(routes, run_id, options)
         self._open: weakref.WeakSet[Lane] = weakref.WeakSet()
         self._open_lock = threading.Lock()
         self._room = room
@@ -164,33 +160,14 @@ class Lanes:
             Unavailable: it cannot be reached.
         """
         self.local.dropped = member
-        now = monotonic()
-        by = min(deadline, now + self.connect_timeout)
-        lane = self._locally(member, min(by, now + LOCAL_TIMEOUT), shake, share)
-        if lane is None:
-            try:
-                limit = self._options.message_bytes_max
-                lane = Lane(member.endpoint, by, limit, self._memory.allocate, shake=shake)
-            except OSError as error:
-                raise cannot_connect(member.endpoint, member.rank, method, error) from error
+        lane = self._ways.lane(member, method, deadline, self.local, shake, share)
         with self._open_lock:
-            self._open.add(lane)
+            self._open.add(lane.trunk.lane if isinstance(lane, RelayLane) else lane)
         return lane
 
-    def _locally(self, member: Member, by: float, shake: bool, share: bool) -> Lane | None:
-        """A connection within this host. That it can be made at all is the proof that the server is on this host."""
-        if not member.local or not self._options.local:
-            return None
-        try:
-            memory = self._options.memory_bytes_max
-            shared = SharedMemory(memory, Budget(memory), self._forks) if share and SharedMemory.possible() else None
-            limit = self._options.message_bytes_max
-            lane = Lane(member.local, by, limit, self._memory.allocate, shake=shake, shared=shared)
-            lane.endpoint = member.endpoint  # what errors call the server, whatever way leads there
-            return lane
-        except (OSError, RemoteProtocolError, ValueError) as error:
-            log.debug("no same-host lane partition=%d endpoint=%s error=%s", member.rank, member.local, error)
-            return None
+    def channel(self, member: Member, method: str, deadline: float, line: Any) -> Channel:
+        """A new connection for many calls at once. Raises as ``connect`` does."""
+        return self._ways.channel(member, method, deadline, line)
 
     def close(self) -> None:
         """Ends every connection, of every thread. Twice is harmless."""
@@ -209,6 +186,7 @@ class Local(threading.local):
         lanes: its connections, by rank, each with the member that it leads to.
         spare: connections that streams have left, by rank.
         dropped: the member that its last connection led to which is no more, or was to lead to.
+        trunk: its connection for what is relayed.
         pid: its process.
     """
 
@@ -223,6 +201,10 @@ class Local(threading.local):
         spare = getattr(self, "spare", {}).values()
         for _, lane in itertools.chain(getattr(self, "lanes", {}).values(), *spare):
             lane.close()
+        trunk: Trunk | None = getattr(self, "trunk", None)
+        if trunk is not None:
+            trunk.close()
         self.spare: dict[int, list[tuple[Member, Lane]]] = {}
         self.lanes: dict[int, tuple[Member, Lane]] = {}
+        self.trunk: Trunk | None = None
         self.pid = os.getpid()

@@ -174,7 +174,7 @@ class Links:
         member = None
         try:
             member = self._lanes.member(line.rank, method, deadline)
-            channel = Channel(self._lanes.connect(member, method, deadline), line)
+            channel = self._lanes.channel(member, method, deadline, line)
         except Exception as error:  # noqa: BLE001 - whatever it is, it is told to the calls
             self._not_linked(line, member, deadline, error)
             return

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from functools import partial
 
-from ..errors import InvalidArguments, MethodNotFound, Unavailable
+from ..core.reach import Reach
+from ..errors import CoordinatorLost, InvalidArguments, MethodNotFound, Unavailable
 from ..net.clock import monotonic
 from ..net.memory import Blocks
 from ..options import ClientOptions
@@ -12,6 +15,8 @@ from ..wire.messages import Member
 from .answers import Answers, closed
 from .loop_line import Line
 from .loop_routes import LoopRoutes, finished, shared
+from .relay_line import RelayedLine
+from .ways import Notice
 
 __all__ = ["Lines"]
 
@@ -39,6 +44,8 @@ class Lines:
         self._options = options
         self._scratch = scratch
         self._memory = Blocks(options.memory_bytes_max)
+        self._reach = Reach(options.route)
+        self._notice = Notice(routes.coordinator)
         self._making: dict[int, tuple[Member, asyncio.Task[Line]]] = {}
         self._all: set[Line] = set()
 
@@ -59,7 +66,7 @@ class Lines:
             line.close(ConnectionResetError("another server has taken its place"))
         making, task = self._making.get(rank, (None, None))
         if task is None or making is not member:
-            task = shared(self._make(member))
+            task = shared(self._make(member, deadline))
             self._making[rank] = (member, task)
         if not await finished(task, deadline):
             raise _unreachable(member, method, TimeoutError("no time left to connect"))
@@ -108,22 +115,58 @@ class Lines:
             raise MethodNotFound(text, rank=rank, method=method, endpoint=f"{member.host}:{member.port}")
         return member
 
-    async def _make(self, member: Member) -> Line:
-        loop = asyncio.get_running_loop()
-        line = Line(loop, member, self._answers, self._options, self._scratch, self._memory.allocate, self._forget)
+    async def _make(self, member: Member, deadline: float) -> Line:
         try:
-            self._all.add(line)
-            await asyncio.wait_for(line.open(), self._options.connect_timeout)
-            if line.lost is not None:
-                raise line.lost
-        except BaseException:
-            self._forget(line)
-            raise
+            line = await self._reached(member, deadline)
         finally:
             if self._making.get(member.rank, (None,))[0] is member:
                 del self._making[member.rank]
         self.ready[member.rank] = line
         return line
+
+    async def _reached(self, member: Member, deadline: float) -> Line:
+        """A line straight to a server, or by way of the coordinator where that fails and the route allows it."""
+        now, server, timeout = monotonic(), (member.endpoint, member.incarnation), self._options.connect_timeout
+        remaining = deadline - now if self._reach.falls_back else timeout
+        seconds = self._reach.direct(server, now, remaining, timeout)
+        missed: BaseException | None = None
+        if seconds is not None:
+            try:
+                line = await self._opened(self._line(Line, member), seconds)
+                self._reach.reached(server)
+                return line
+            except (OSError, asyncio.TimeoutError) as error:
+                if not self._reach.falls_back or not await self._is_there(member, deadline):
+                    raise
+                missed = error
+                self._reach.missed(server, monotonic())
+        proved = None if missed is None else partial(self._notice.tell, member, missed)
+        coordinator = self._routes.coordinator
+        line = self._line(partial(RelayedLine, coordinator=coordinator, proved=proved), member)
+        return await self._opened(line, timeout)
+
+    def _line(self, kind: Callable[..., Line], member: Member) -> Line:
+        loop = asyncio.get_running_loop()
+        return kind(loop, member, self._answers, self._options, self._scratch, self._memory.allocate, self._forget)
+
+    async def _opened(self, line: Line, seconds: float) -> Line:
+        try:
+            self._all.add(line)
+            await asyncio.wait_for(line.open(), seconds)
+            if line.lost is not None:
+                raise line.lost
+        except BaseException:
+            self._forget(line)
+            raise
+        return line
+
+    async def _is_there(self, member: Member, deadline: float) -> bool:
+        """Whether the coordinator still says so. A server that has ended refuses connections too."""
+        try:
+            await self._routes.refresh(monotonic(), deadline)
+        except CoordinatorLost:
+            return False
+        return self._calls.members.get(member.rank) is member
 
     def _forget(self, line: Line) -> None:
         if self.ready.get(line.member.rank) is line:

@@ -65,7 +65,7 @@ class LoopRoutes:
 
     def __init__(self, coordinator: str, run_id: bytes, failure: Failure | None, scratch: memoryview) -> None:
         self.calls = Calls()
-        self._coordinator = coordinator
+        self.coordinator = coordinator
         self._run_id = run_id
         self._failure = failure
         self._scratch = scratch
@@ -101,7 +101,7 @@ class LoopRoutes:
             if task is None or task.done():
                 task = self._fetching = shared(self._fetch())
             if not await finished(task, deadline):
-                raise coordinator_lost(self._coordinator, TimeoutError("no answer by the deadline"))
+                raise coordinator_lost(self.coordinator, TimeoutError("no answer by the deadline"))
             if not task.cancelled():
                 task.result()
 
@@ -135,16 +135,16 @@ class LoopRoutes:
                 if self._desk is not None:
                     self._desk.close(ConnectionAbortedError("it was of no use"))
                 if isinstance(error, RemoteProtocolError) and error.code == Code.WRONG_RUN:
-                    raise other_run(self._coordinator) from error
+                    raise other_run(self.coordinator) from error
                 if last:
                     reason = error if str(error) else TimeoutError("no answer by the deadline")
-                    raise coordinator_lost(self._coordinator, reason) from error
+                    raise coordinator_lost(self.coordinator, reason) from error
 
     async def _ask(self) -> View:
         desk = self._desk
         if desk is None or desk.lost is not None:
             loop = asyncio.get_running_loop()
-            desk = self._desk = Desk(loop, self._coordinator, VIEW_BYTES_MAX, self._scratch)
+            desk = self._desk = Desk(loop, self.coordinator, VIEW_BYTES_MAX, self._scratch)
             await desk.open()
         return await desk.ask(self.calls, self._run_id)
 

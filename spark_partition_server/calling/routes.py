@@ -36,7 +36,7 @@ class Routes:
     def __init__(self, coordinator: str, run_id: bytes, failure: Failure | None) -> None:
         self.calls = Calls()
         self.file: str | os.PathLike[str] | None = None
-        self._coordinator = coordinator
+        self.coordinator = coordinator
         self._run_id = run_id
         self._failure = failure
         self._refreshed = float("-inf")
@@ -90,7 +90,7 @@ class Routes:
         lookup = codec.encode(Lookup(self.calls.view_number), self._run_id)
         for last in (self._lane is None, True):
             try:
-                lane = self._lane or Lane(self._coordinator, deadline, VIEW_BYTES_MAX)
+                lane = self._lane or Lane(self.coordinator, deadline, VIEW_BYTES_MAX)
                 self._lane = lane
                 lane.arm(max(deadline - monotonic(), 0.0))
                 lane.send(lookup, deadline)
@@ -99,7 +99,7 @@ class Routes:
             except (OSError, RemoteProtocolError) as error:
                 self._drop()
                 if isinstance(error, RemoteProtocolError) and error.code == Code.WRONG_RUN:
-                    raise other_run(self._coordinator) from error
+                    raise other_run(self.coordinator) from error
                 if last:
                     self._lost(error)
 
@@ -108,7 +108,7 @@ class Routes:
             for frames in lane.receive(deadline):
                 message = codec.decode(frames, self._run_id)
                 if isinstance(message, Refuse):
-                    raise refusal(message, self._coordinator)
+                    raise refusal(message, self.coordinator)
                 if isinstance(message, View):
                     self.calls.adopt(message)
                     return
@@ -117,7 +117,7 @@ class Routes:
         if self.file is not None and not os.path.exists(self.file):
             text = f"its connection file {os.fspath(self.file)!r} is gone and its coordinator does not answer ({error})"
             raise ClusterClosed(f"the cluster has stopped: {text}") from error
-        raise coordinator_lost(self._coordinator, error) from error
+        raise coordinator_lost(self.coordinator, error) from error
 
 
 def coordinator_lost(endpoint: str, error: Exception) -> CoordinatorLost:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..wire.codes import Code
-from ..wire.messages import Goodbye, Member, Message
+from ..wire.messages import Frame, Goodbye, Member, Message
 
 __all__ = [
     "Effect",
     "Ended",
+    "Forward",
     "InitFailed",
     "Joined",
     "Left",
@@ -29,6 +31,13 @@ class Send:
 
     to: bytes | None
     message: Message
+
+
+class Forward(NamedTuple):
+    """Send frames that are a message already. A tuple, because relayed calls pass here four times."""
+
+    to: bytes | None
+    frames: Sequence[Frame]
 
 
 # ------------------------------------------------------------------------------------ of the coordinator
@@ -106,4 +115,4 @@ class Ended:
     text: str
 
 
-Effect = Send | Joined | Left | Lost | InitFailed | Refused | Welcomed | ShutdownAsked | StopAsked | Ended
+Effect = Send | Forward | Joined | Left | Lost | InitFailed | Refused | Welcomed | ShutdownAsked | StopAsked | Ended

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from ..errors import (
     AuthenticationError,
     CallError,
+    CallOutcomeUnknown,
     CallTimeout,
     ClusterClosed,
     ClusterError,
@@ -39,6 +40,7 @@ _CLASSES: dict[Code, type[CallError]] = {
     Code.OVERLOADED: Overloaded,
     Code.TOO_LARGE: MessageTooLarge,
     Code.REPLY_TOO_LARGE: MessageTooLarge,
+    Code.LOST: CallOutcomeUnknown,
 }
 
 

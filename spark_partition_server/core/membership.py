@@ -118,6 +118,15 @@ class Membership:
         self._due = None if first is None else first.lease.deadline
         return self._due
 
+    def serving(self, rank: int) -> tuple[int, bytes] | None:
+        """The incarnation and the connection of a rank's member; None: there is none."""
+        entry = self._entries.get(rank)
+        return None if entry is None else (entry.member.incarnation, entry.sender)
+
+    def is_member(self, sender: bytes) -> bool:
+        """Whether a connection is a member's."""
+        return sender in self._ranks
+
     def view(self) -> View:
         """The current view as a message."""
         if self._view is None or self._view.number != self.view_number:

@@ -47,6 +47,9 @@ def router(host: str, ports: tuple[int, int] | None, expected: int) -> tuple[zmq
     # No PING of its own: libzmq looks through the timers of all connections whenever it sets one back, which takes all
     # of its thread at some thousand members. The lease finds who is silent, TCP who cannot be reached.
     _common(bound, ipv6=":" in host)
+    # The kernel counts octets for which a full buffer has no room, too: a client of relayed streams that takes its time
+    # must not lose its connection over it.
+    bound.tcp_maxrt = 60_000
     try:
         return context, bound, _bind(bound, host, ports)
     except zmq.ZMQError as error:

@@ -180,8 +180,13 @@ class Lane:
         """Whether the handshake is over."""
         return self._engine.ready
 
+    @property
+    def held(self) -> bool:
+        """Whether messages are here that ``take`` would return without looking at the descriptor."""
+        return False
+
     def fileno(self) -> int:
-        """The descriptor to wait for; -1 once the lane is closed."""
+        """The descriptor to wait for, which lanes may share; -1 once the lane is closed."""
         return self._socket.fileno()
 
     def offer(self, frames: Sequence[Frame]) -> list[Frame]:

@@ -12,19 +12,19 @@ import socket
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
 
 import zmq
 
-from ..core.effects import Effect, Send
+from ..core.effects import Effect, Forward, Send
 from ..core.pace import Pace
 from ..errors import ProtocolError, RemoteProtocolError
 from ..wire import codec
-from ..wire.messages import FRAMES_MAX, Message
+from ..wire.messages import FRAMES_MAX, Frame, Message
 from .clock import monotonic
 
-__all__ = ["Loop", "Machine"]
+__all__ = ["Loop", "Machine", "Passing"]
 
 log = logging.getLogger("spark_partition_server.net")
 
@@ -45,6 +45,17 @@ class Machine(Protocol):
     def tick(self, now: float) -> list[Effect]: ...
 
 
+class Passing(Protocol):
+    """What takes messages of relayed calls, before they are decoded."""
+
+    @property
+    def deadline(self) -> float | None: ...
+    def receive(self, sender: bytes, frames: list[bytes], now: float) -> list[Forward] | None: ...
+    def tick(self, now: float) -> list[Forward]: ...
+    def unreachable(self, to: bytes, frames: Sequence[Frame]) -> list[Forward]: ...
+    def full(self, to: bytes, frames: Sequence[Frame], now: float) -> list[Forward]: ...
+
+
 class Loop:
     """A thread that owns a socket and a machine.
 
@@ -56,6 +67,7 @@ class Loop:
         run_id: of the messages sent and accepted.
         perform: called in the loop's thread with every effect that is not ``Send``; must not block.
         ended: called in the loop's thread when it is over, after ``failure`` has been set.
+        passing: takes what is relayed.
 
     Attributes:
         failure: what ended the thread before its time, if anything did.
@@ -70,6 +82,7 @@ class Loop:
         run_id: bytes,
         perform: Callable[[Effect], None],
         ended: Callable[[], None] | None = None,
+        passing: Passing | None = None,
     ) -> None:
         self.failure: BaseException | None = None
         self._context = context
@@ -80,11 +93,14 @@ class Loop:
         self._run_id = run_id
         self._perform = perform
         self._ended = ended
+        self._passing = passing
+        self._backlog: deque[Forward] = deque()  # of a DEALER that cannot send now
         self._commands: deque[Callable[[float], list[Effect]]] = deque()
         self._wake_out, self._wake_in = socket.socketpair()
         self._wake_in.setblocking(False)
         self._wake_out.setblocking(False)
         self._pace = Pace()
+        self._woken = False
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
@@ -100,7 +116,8 @@ class Loop:
     def call(self, command: Callable[[float], list[Effect]]) -> None:
         """Runs a command of the machine in the loop's thread, with ``now``, and performs what it returns."""
         self._commands.append(command)
-        self._wake()
+        if not self._woken:
+            self._wake()
 
     def stop(self, timeout: float = 5.0) -> bool:
         """Runs the commands handed in so far, then ends the thread and closes everything. Twice is harmless.
@@ -122,13 +139,18 @@ class Loop:
         try:
             poller = zmq.Poller()
             poller.register(self._socket, zmq.POLLIN)
-            poller.register(self._wake_out.fileno(), zmq.POLLIN)
+            wake = self._wake_out.fileno()
+            poller.register(wake, zmq.POLLIN)
             while not self._stopping:
-                poller.poll(self._sleep_ms())
+                if self._backlog:
+                    poller.modify(self._socket, zmq.POLLIN | zmq.POLLOUT)
+                ready = poller.poll(self._sleep_ms())
+                if self._backlog:
+                    poller.modify(self._socket, zmq.POLLIN)
                 if self._routes and (wait := self._pace.turn(monotonic())):
                     time.sleep(wait)
-                self._turn()
-            self._turn()
+                self._turn(any(one == wake for one, _ in ready))
+            self._turn(True)
         except BaseException as error:
             self.failure = error
             log.exception("loop failed name=%s", self._thread.name)
@@ -137,14 +159,21 @@ class Loop:
             if self._ended is not None:
                 self._ended()
 
-    def _turn(self) -> None:
-        self._drain_wake()
+    def _turn(self, woken: bool) -> None:
+        if woken:
+            self._drain_wake()
+        if self._backlog:
+            held, self._backlog = self._backlog, deque()
+            self._forward(held)
         for _ in range(BURST):
             if not self._receive_one():
                 break
         while self._commands:
             self._command(self._commands.popleft())
-        self._apply(self._machine.tick(monotonic()))
+        now = monotonic()
+        self._apply(self._machine.tick(now))
+        if self._passing is not None:
+            self._forward(self._passing.tick(now))
 
     def _command(self, command: Callable[[float], list[Effect]]) -> None:
         try:
@@ -156,6 +185,9 @@ class Loop:
         if self._commands:
             return 0
         deadline = self._machine.deadline
+        other = None if self._passing is None else self._passing.deadline
+        if other is not None and (deadline is None or other < deadline):
+            deadline = other
         sleep = LONGEST_SLEEP if deadline is None else min(max(deadline - monotonic(), 0.0), LONGEST_SLEEP)
         return int(sleep * 1000) + 1  # rounded up: waking early would only be a turn for nothing
 
@@ -173,6 +205,13 @@ class Loop:
             if len(frames) < self._frames_kept:
                 frames.append(frame.bytes)
         sender = frames.pop(0) if self._routes else b""
+        if self._passing is not None and frames:
+            now = monotonic()
+            passed = self._passing.receive(sender, frames, now)
+            if passed is not None:
+                self._pace.urgent(now)
+                self._forward(passed)
+                return True
         try:
             message = codec.decode(frames, self._run_id)
         except RemoteProtocolError as error:
@@ -188,7 +227,9 @@ class Loop:
     def _apply(self, effects: list[Effect], run_id: bytes | None = None) -> None:
         for effect in effects:
             try:
-                if isinstance(effect, Send):
+                if isinstance(effect, Forward):
+                    self._forward((effect,))
+                elif isinstance(effect, Send):
                     self._send(effect, run_id or self._run_id)
                 else:
                     self._perform(effect)
@@ -213,9 +254,34 @@ class Loop:
                 raise
             log.debug("gone kind=%s", effect.message.kind.name)
 
+    def _forward(self, forwards: Iterable[Forward]) -> None:
+        """Sends what is relayed. None of it is dropped: what cannot be sent is waited for, or answered for."""
+        for forward in forwards:
+            if self._backlog:
+                self._backlog.append(forward)
+                continue
+            to, frames = forward
+            try:
+                if to is not None:
+                    self._socket.send(to, NOBLOCK_MORE)
+                for frame in frames[:-1]:
+                    self._socket.send(frame, NOBLOCK_MORE)
+                self._socket.send(frames[-1], NOBLOCK)
+            except zmq.Again:
+                if to is None or self._passing is None:
+                    self._backlog.append(forward)
+                else:
+                    self._forward(self._passing.full(to, frames, monotonic()))
+            except zmq.ZMQError as error:
+                if error.errno != zmq.EHOSTUNREACH:
+                    raise
+                if to is not None and self._passing is not None:
+                    self._forward(self._passing.unreachable(to, frames))
+
     # ---------------------------------------------------------------------------------------------- waking
 
     def _wake(self) -> None:
+        self._woken = True
         with contextlib.suppress(OSError):  # it is awake already, or has ended
             self._wake_in.send(b"\0")
 
@@ -223,6 +289,9 @@ class Loop:
         with contextlib.suppress(OSError):
             while self._wake_out.recv(4096):
                 pass
+        # behind it, or the octet of who comes in between is taken and the next one believes us awake; and before the
+        # commands are looked at
+        self._woken = False
 
     def _close(self) -> None:
         self._socket.close()  # with the linger it was made with

@@ -34,6 +34,7 @@ class Code(IntEnum):
     REPLY_TOO_LARGE = 20
     UNEXPECTED = 21
     PORT_UNAVAILABLE = 22
+    LOST = 23
 
     @classmethod
     def of(cls, number: int) -> Code:
@@ -76,4 +77,5 @@ CODES: dict[Code, Meaning] = {
     Code.REPLY_TOO_LARGE: Meaning(False, False, "The method ran, and its reply is over the server's limit."),
     Code.UNEXPECTED: Meaning(True, False, "A known message that the receiver does not take in its role or state."),
     Code.PORT_UNAVAILABLE: Meaning(True, False, "No port could be bound on the executor; only in GOODBYE."),
+    Code.LOST: Meaning(False, True, "The server was lost after the request had been relayed to it."),
 }

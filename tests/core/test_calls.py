@@ -141,4 +141,4 @@ def test_arguments_out_of_range_are_our_own_mistake(arguments):
 def test_which_refusals_another_look_at_the_view_can_help():
     """[11.3]: retrying the others would only be slower."""
     helped = {code for code in Code if Calls.retryable(code)}
-    assert helped == {Code.WRONG_MEMBER, Code.OVERLOADED, Code.UNAVAILABLE, Code.NOT_MEMBER}
+    assert helped == {Code.WRONG_MEMBER, Code.OVERLOADED, Code.UNAVAILABLE, Code.NOT_MEMBER, Code.LOST}

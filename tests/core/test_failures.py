@@ -21,6 +21,7 @@ CLASSES = {
     Code.TOO_LARGE: errors.MessageTooLarge,
     Code.REPLY_TOO_LARGE: errors.MessageTooLarge,
     Code.HANDLER: errors.HandlerError,
+    Code.LOST: errors.CallOutcomeUnknown,
 }
 
 

@@ -14,15 +14,15 @@ from support.document import PROTOCOL, demanding, quoted, rules, section, table
 
 from spark_partition_server import options, partition_server
 from spark_partition_server.calling import routes
-from spark_partition_server.core import calls, membership, session
+from spark_partition_server.core import calls, ledger, membership, session, windows
 from spark_partition_server.core.session import FINAL_REFUSALS, TRANSITIONS, Event, SessionState
 from spark_partition_server.net import control, listener
-from spark_partition_server.wire import codec, lending, messages, payload, zmtp
+from spark_partition_server.wire import codec, lending, messages, parts, payload, zmtp
 from spark_partition_server.wire.codes import CODES, Code
 from spark_partition_server.wire.messages import KINDS, Kind, Member
 
 DOCUMENT = PROTOCOL.read_text(encoding="utf-8")
-WIRE = (messages, codec, payload, zmtp, lending)
+WIRE = (messages, codec, payload, zmtp, lending, parts)
 
 
 def number(text: str) -> int:
@@ -133,7 +133,7 @@ def constants(modules: tuple[ModuleType, ...]) -> dict[str, float]:
 def test_the_table_of_limits_is_the_constants_of_the_code():
     """Who trusts a limit that is not the real one sends messages that end his connection."""
     rows = table(section(DOCUMENT, "12. Limits"), "limit")
-    known = constants((*WIRE, control, listener))
+    known = constants((*WIRE, control, listener, ledger, windows))
     known |= vars(options.ServerOptions())
     assert [row for row in rows if known[row["limit"]] != int(row["value"])] == []
     assert options.ClientOptions().message_bytes_max == options.ServerOptions().message_bytes_max

@@ -189,11 +189,20 @@ def test_a_delimiter_in_front_of_a_message_to_the_coordinator_is_dropped(strange
     assert one.raw.waiting == []
 
 
-def test_a_stranger_to_the_coordinator_who_sends_a_request_learns_it(stranger):
-    """[13.1], last row: he has mistaken the coordinator for a server."""
-    kind, (code, text), _ = stranger().ask(REQUEST, [1, "get", 1000, 0, 1], b"\xc0")
+def test_a_stranger_to_the_coordinator_who_sends_a_reply_learns_it(stranger):
+    """[13.1], last row: what only servers send is nothing for the coordinator."""
+    kind, (code, text), _ = stranger().ask(REPLY, [1], b"\xc0")
     assert (kind, code) == (REFUSE, 21)
-    assert "REQUEST" in text
+    assert "REPLY" in text
+
+
+def test_a_request_to_the_coordinator_is_relayed_to_the_member_it_names(stranger, member):
+    """[8.40], [8.44]: by a client that knows nothing of this library but the document."""
+    one = stranger()
+    kind, fields, _ = one.ask(REQUEST, [1, "get", 1000, member[0], member[1] + 1], b"\x92\x91\xa5alice\x80")
+    assert (kind, fields[:2]) == (ERROR, [1, 2])
+    kind, fields, _ = one.ask(REQUEST, [2, "get", 1000, member[0], member[1]], b"\x92\x91\xa5alice\x80")
+    assert (kind, fields) == (REPLY, [2])
 
 
 # ------------------------------------------------------------------------------------------------ the server

@@ -32,15 +32,18 @@ from spark_partition_server.testing import LocalCluster, local_cluster
 from spark_partition_server.wire import codec
 from spark_partition_server.wire.codes import Code
 from spark_partition_server.wire.messages import (
+    Credit,
     Error,
     Goodbye,
     Heartbeat,
     Hello,
+    Items,
     Kind,
     Lookup,
     Message,
     Refuse,
     Reply,
+    Results,
     Shutdown,
     View,
     Welcome,
@@ -214,7 +217,7 @@ def typed(frames: Sequence[Any], allowed: tuple[type[Message], ...]) -> Message:
 
 
 TO_CLIENTS = (Reply, Error, Refuse)
-TO_ANYBODY = (Refuse, View, Heartbeat)
+TO_ANYBODY = (Refuse, View, Heartbeat, Reply, Error, Results, Items, Credit)  # what is relayed, too
 
 
 def resident() -> int:

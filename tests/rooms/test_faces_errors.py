@@ -75,13 +75,15 @@ def test_unavailable_when_nobody_serves(cluster, face):
     assert face.call(2, "get", "c") == 3
 
 
-def test_unavailable_when_the_server_cannot_be_reached(cluster, face):
-    """A view that leads to a closed port, and nobody who knows better."""
+def test_unavailable_when_the_server_cannot_be_reached(cluster, face_type):
+    """A view that leads to a closed port, nobody who knows better, and no other way that may be taken."""
     with serving() as gone:
         endpoint = f"tcp://127.0.0.1:{gone.address[1]}"
-    lead_astray(cluster, face, gone.address[1])
+    options = ClientOptions(timeout=LONG, route="direct")
     text = f"{endpoint}.*cannot connect.*refused"
-    error = failing(lambda: face.call(1, "get", "b", timeout=0.3), Unavailable, text)
+    with face_type(cluster.coordinator.get_url(), cluster.coordinator.run_id, options) as face:
+        lead_astray(cluster, face, gone.address[1])
+        error = failing(lambda: face.call(1, "get", "b", timeout=0.3), Unavailable, text)
     assert error.definite
     assert error.endpoint == endpoint
 

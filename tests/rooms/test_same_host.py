@@ -16,7 +16,7 @@ from support.probe import LONG, PAIRS, Probe
 from support.wait import wait_until
 
 from spark_partition_server import Client, ClientOptions, connect
-from spark_partition_server.calling import lanes
+from spark_partition_server.calling import ways
 from spark_partition_server.errors import CallOutcomeUnknown, CoordinatorLost, Unavailable
 from spark_partition_server.net import endpoints, listener
 from spark_partition_server.net.endpoints import bind_local, parse
@@ -86,7 +86,7 @@ def test_a_lane_whose_endpoint_means_nothing_here(endpoint, cluster, client):
 
 def test_somebody_who_accepts_and_says_nothing(cluster, client, monkeypatch):
     """A stopped process on the other end takes a moment of the call, not all of it."""
-    monkeypatch.setattr(lanes, "LOCAL_TIMEOUT", 0.05)
+    monkeypatch.setattr(ways, "LOCAL_TIMEOUT", 0.05)
     client.refresh()
     with socket.socket(socket.AF_UNIX) as silent:
         silent.bind("")  # the kernel finds a name

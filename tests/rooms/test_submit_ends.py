@@ -140,8 +140,9 @@ def test_a_retry_waits_for_nobody(cluster, client):
     assert len(tries) == len(set(tries)) == 4
 
 
-def test_a_server_that_never_answers_holds_up_nobody(cluster, client):
+def test_a_server_that_never_answers_holds_up_nobody(cluster):
     """Its port accepts and nothing is read, or no handshake comes: calls to others go on, its own end in time."""
+    client = cluster.client(timeout=LONG, route="direct")
     for opening in ({}, {"opening": b""}):
         with Acceptor(**opening) as silent:
             lead_astray(cluster, client, silent.listening.getsockname()[1])

@@ -9,13 +9,14 @@ import asyncio
 import threading
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import uvloop
 
 from spark_partition_server import Client, ClientOptions, aio
 
-__all__ = ["FACES", "Blocking", "Face", "Looping", "Submitting", "UVLooping"]
+__all__ = ["FACES", "RELAYED", "Blocking", "Face", "Looping", "Submitting", "UVLooping"]
 
 PATIENCE = 60.0  # seconds; whoever waits this long has failed
 
@@ -166,5 +167,27 @@ class _Waiting:
         return repr(self._partition)
 
 
+class Relayed(Blocking):
+    """``Client`` by way of the coordinator."""
+
+    def __init__(self, coordinator: str, run_id: bytes, options: ClientOptions) -> None:
+        super().__init__(coordinator, run_id, replace(options, route="relay"))
+
+
+class RelayedSubmitting(Submitting):
+    """``Client.submit`` by way of the coordinator."""
+
+    def __init__(self, coordinator: str, run_id: bytes, options: ClientOptions) -> None:
+        super().__init__(coordinator, run_id, replace(options, route="relay"))
+
+
+class RelayedLooping(Looping):
+    """``aio.Client`` by way of the coordinator."""
+
+    def __init__(self, coordinator: str, run_id: bytes, options: ClientOptions) -> None:
+        super().__init__(coordinator, run_id, replace(options, route="relay"))
+
+
 FACES: dict[str, type[Face]] = {"blocking": Blocking, "submit": Submitting, "asyncio": Looping, "uvloop": UVLooping}
+RELAYED: dict[str, type[Face]] = {"blocking": Relayed, "submit": RelayedSubmitting, "asyncio": RelayedLooping}
 

@@ -44,6 +44,7 @@ CODES = {
     "REPLY_TOO_LARGE": 20,
     "UNEXPECTED": 21,
     "PORT_UNAVAILABLE": 22,
+    "LOST": 23,
 }
 
 

@@ -1,0 +1,166 @@
+"""The way to a server: within the host, straight, or by way of the coordinator where it cannot be reached."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
+
+from ..core.reach import Reach
+from ..errors import CoordinatorLost, RemoteProtocolError
+from ..net.channel import Channel
+from ..net.clock import monotonic
+from ..net.lane import Lane
+from ..net.memory import Blocks
+from ..net.relay_channel import RelayChannel
+from ..net.relay_lane import RelayLane, Trunk, coordinator_lane
+from ..net.shared import Budget, Forks, SharedMemory
+from ..options import ClientOptions
+from ..wire.messages import Member
+from .answers import cannot_connect
+from .routes import Routes
+
+__all__ = ["Notice", "Trunked", "Ways"]
+
+log = logging.getLogger("spark_partition_server.client")
+
+LOCAL_TIMEOUT = 0.5  # seconds one attempt over the same-host lane may take, before tcp is tried
+
+
+class Trunked(Protocol):
+    """Whoever keeps a connection for what is relayed: a thread."""
+
+    trunk: Trunk | None
+
+
+class Notice:
+    """Tells once for a client that servers cannot be reached, as that costs time.
+
+    Args:
+        coordinator: its endpoint.
+    """
+
+    def __init__(self, coordinator: str) -> None:
+        self._coordinator = coordinator
+        self._told = False
+
+    def tell(self, member: Member, missed: BaseException) -> None:
+        """The relay has answered for a server that could not be reached."""
+        level = logging.INFO if self._told else logging.WARNING
+        self._told = True
+        log.log(
+            level,
+            "partition %d: its server at %s cannot be reached from here (%s), so it is called by way of the driver, at "
+            "%s, which takes longer. Let clients connect to the executors' ports, or ask for route='relay' to save the "
+            "attempt (docs/deploying.md, 'Relay')",
+            *(member.rank, member.endpoint, str(missed) or "no answer in time", self._coordinator),
+        )
+
+
+class _Relay(NamedTuple):
+    """A server is to be called by relay; what is to be told when that has worked."""
+
+    endpoint: str
+    proved: Callable[[], None] | None
+
+
+class Ways:
+    """Makes connections to servers.
+
+    Args:
+        routes: who serves what.
+        run_id: of the cluster's run.
+        options: the route, limits.
+    """
+
+    def __init__(self, routes: Routes, run_id: bytes, options: ClientOptions) -> None:
+        self._routes = routes
+        self._run_id = run_id
+        self._options = options
+        self._memory = Blocks(options.memory_bytes_max)
+        self._forks = Forks()
+        self._reach = Reach(options.route)
+        self._notice = Notice(routes.coordinator)
+
+    def lane(self, member: Member, method: str, deadline: float, thread: Trunked, shake: bool, share: bool) -> Lane:
+        """A lane to a server, for one thread.
+
+        Args:
+            shake: wait until it is ready.
+            share: whether large frames may come and go in shared memory, on one host.
+
+        Raises:
+            Unavailable: it cannot be reached.
+            ClusterError: the cluster is over.
+        """
+        way = self._way(member, method, deadline, shake, share)
+        if isinstance(way, Lane):
+            return way
+        trunk = thread.trunk
+        if trunk is None or trunk.lost():
+            options = self._options
+            lane = self._to_coordinator(member, method, deadline)
+            trunk = thread.trunk = Trunk(lane, options.message_bytes_max, self._run_id)
+        return RelayLane(trunk, way.endpoint, way.proved)
+
+    def channel(self, member: Member, method: str, deadline: float, line: Any) -> Channel:
+        """A connection for many calls at once. Raises as ``lane`` does."""
+        way = self._way(member, method, deadline, True, False)
+        if isinstance(way, Lane):
+            return Channel(way, line)
+        lane = self._to_coordinator(member, method, deadline)
+        lane.endpoint = way.endpoint
+        return RelayChannel(lane, line, self._run_id, self._options.message_bytes_max, way.proved)
+
+    def _way(self, member: Member, method: str, deadline: float, shake: bool, share: bool) -> Lane | _Relay:
+        """A lane that leads straight to a server, or word that there is none."""
+        now, server = monotonic(), (member.endpoint, member.incarnation)
+        seconds = self._reach.direct(server, now, deadline - now, self._options.connect_timeout)
+        if seconds is None:
+            return self._by_relay(member, None)
+        try:
+            lane = self._locally(member, now + min(seconds, LOCAL_TIMEOUT), shake, share)
+            if lane is None:
+                limit = self._options.message_bytes_max
+                lane = Lane(member.endpoint, now + seconds, limit, self._memory.allocate, shake=shake)
+        except OSError as error:
+            if not self._reach.falls_back or not self._is_there(member, deadline):
+                raise cannot_connect(member.endpoint, member.rank, method, error) from error
+            self._reach.missed(server, monotonic())
+            return self._by_relay(member, error)
+        self._reach.reached(server)
+        return lane
+
+    def _locally(self, member: Member, by: float, shake: bool, share: bool) -> Lane | None:
+        """A connection within this host. That it can be made at all is the proof that the server is on this host."""
+        if not member.local or not self._options.local:
+            return None
+        try:
+            memory = self._options.memory_bytes_max
+            shared = SharedMemory(memory, Budget(memory), self._forks) if share and SharedMemory.possible() else None
+            limit = self._options.message_bytes_max
+            lane = Lane(member.local, by, limit, self._memory.allocate, shake=shake, shared=shared)
+            lane.endpoint = member.endpoint  # what errors call the server, whatever way leads there
+            return lane
+        except (OSError, RemoteProtocolError, ValueError) as error:
+            log.debug("no same-host lane partition=%d endpoint=%s error=%s", member.rank, member.local, error)
+            return None
+
+    def _is_there(self, member: Member, deadline: float) -> bool:
+        """Whether the coordinator still says so. A server that has ended refuses connections too."""
+        try:
+            self._routes.refresh(monotonic(), deadline)
+        except CoordinatorLost:
+            return False
+        return self._routes.calls.members.get(member.rank) is member
+
+    def _by_relay(self, member: Member, missed: OSError | None) -> _Relay:
+        endpoint = f"the relay {self._routes.coordinator}"
+        return _Relay(endpoint, None if missed is None else lambda: self._notice.tell(member, missed))
+
+    def _to_coordinator(self, member: Member, method: str, deadline: float) -> Lane:
+        coordinator = self._routes.coordinator
+        try:
+            return coordinator_lane(coordinator, min(deadline, monotonic() + self._options.connect_timeout))
+        except OSError as error:
+            raise cannot_connect(f"the relay {coordinator}", member.rank, method, error) from error
