@@ -202,8 +202,7 @@ class Cluster:
     ) -> Client:
         """A client of this cluster, closed with it.
 
-        Args:
-            timeout, options, route: see ``ClientOptions``; the two go before what is in it.
+        Args: see ``ClientOptions``; ``timeout`` and ``route`` go before what is in ``options``.
 
         Raises:
             NotStarted: the cluster is not running.

@@ -79,8 +79,7 @@ def room_for(payload_bytes: int) -> int:
 
 def route_of(connection: bytes) -> bytes:
     """The fields of a RELAY for the client of that connection."""
-    packed: bytes = msgpack.packb((connection,))
-    return packed
+    return bytes(msgpack.packb((connection,)))
 
 
 def read_part(frames: Sequence[Frame]) -> tuple[int, int, int, Frame]:
@@ -128,9 +127,9 @@ def frames_of(octets: memoryview) -> Frames:
         position, more = stop, flags & MORE
         if len(frames) > FRAMES_MAX:
             raise RemoteProtocolError(f"a message of more than {FRAMES_MAX} frames", Code.MALFORMED)
-    if position != len(octets):
-        raise RemoteProtocolError("octets behind the last frame of a message in parts", Code.MALFORMED)
-    return frames
+    if position == len(octets):
+        return frames
+    raise RemoteProtocolError("octets behind the last frame of a message in parts", Code.MALFORMED)
 
 
 def _frame_at(octets: memoryview, position: int) -> tuple[int, int, int]:
