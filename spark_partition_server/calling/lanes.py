@@ -176,6 +176,7 @@ class Lanes:
             lanes = list(self._open)
         for lane in lanes:
             lane.abort()
+        self._ways.memory.clear()
 
 
 class Local(threading.local):

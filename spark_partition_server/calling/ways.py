@@ -71,13 +71,16 @@ class Ways:
         routes: who serves what.
         run_id: of the cluster's run.
         options: the route, limits.
+
+    Attributes:
+        memory: where all connections receive long frames into.
     """
 
     def __init__(self, routes: Routes, run_id: bytes, options: ClientOptions) -> None:
         self._routes = routes
         self._run_id = run_id
         self._options = options
-        self._memory = Blocks(options.memory_bytes_max)
+        self.memory = Blocks(options.memory_bytes_max)
         self._forks = Forks()
         self._reach = Reach(options.route)
         self._notice = Notice(routes.coordinator)
@@ -122,7 +125,7 @@ class Ways:
             lane = self._locally(member, now + min(seconds, LOCAL_TIMEOUT), shake, share)
             if lane is None:
                 limit = self._options.message_bytes_max
-                lane = Lane(member.endpoint, now + seconds, limit, self._memory.allocate, shake=shake)
+                lane = Lane(member.endpoint, now + seconds, limit, self.memory.allocate, shake=shake)
         except OSError as error:
             if not self._reach.falls_back or not self._is_there(member, deadline):
                 raise cannot_connect(member.endpoint, member.rank, method, error) from error
@@ -139,7 +142,7 @@ class Ways:
             memory = self._options.memory_bytes_max
             shared = SharedMemory(memory, Budget(memory), self._forks) if share and SharedMemory.possible() else None
             limit = self._options.message_bytes_max
-            lane = Lane(member.local, by, limit, self._memory.allocate, shake=shake, shared=shared)
+            lane = Lane(member.local, by, limit, self.memory.allocate, shake=shake, shared=shared)
             lane.endpoint = member.endpoint  # what errors call the server, whatever way leads there
             return lane
         except (OSError, RemoteProtocolError, ValueError) as error:

@@ -224,3 +224,14 @@ def test_who_offers_nothing_gets_octets(client):
         frames = raw.ask(*codec.encode(request, client._routes._run_id))
         assert codec.read_reply(frames, codec.preamble(Kind.REPLY, client._routes._run_id)) == 1
         assert decode_value(frames[2:]).sum() == LARGE
+
+
+def test_a_closed_client_keeps_no_memory():
+    """Over tcp: what was kept to be used again goes with the client, and its last array stays."""
+    with local_cluster(Arrays(), [[0]]) as cluster:
+        client = cluster.client(options=ClientOptions(local=False, timeout=LONG))
+        held = client.call(0, "full", 3.0)
+        assert client._lanes._ways.memory.kept >= LARGE * 8
+        client.close()
+        assert client._lanes._ways.memory.kept == 0
+        assert held.sum() == 3 * LARGE
