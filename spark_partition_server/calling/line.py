@@ -28,6 +28,8 @@ class Line:
         stuck: the kernel took only some of them.
         turns: how often a waiting thread has read something.
         seen: ``turns`` when the pump looked last.
+        steady: in how many of the pump's turns, one after the other, others have read.
+        missed: in how many since they have not.
         watched: the pump waits for the channel.
         used: when the line was used last.
     """
@@ -39,11 +41,13 @@ class Line:
         "followers",
         "linking",
         "member",
+        "missed",
         "parked",
         "rank",
         "reading",
         "seen",
         "sending",
+        "steady",
         "stuck",
         "turns",
         "used",
@@ -64,6 +68,8 @@ class Line:
         self.stuck = False
         self.turns = 0
         self.seen = 0
+        self.steady = 0
+        self.missed = 0
         self.watched = False
         self.used = 0.0
 
@@ -80,3 +86,19 @@ class Line:
         self.member = self.channel = None
         self.calls = 0
         self.watched = False
+
+    def led(self, steady: int, patience: int) -> bool:
+        """Whether others read from the line, as far as the pump can tell, which looks now.
+
+        After ``steady`` turns in which they did, ``patience`` turns without a read are let pass.
+        """
+        if self.turns != self.seen:
+            self.seen = self.turns
+            self.steady += 1
+            self.missed = 0
+            return True
+        self.missed += 1
+        if self.steady >= steady and self.missed <= patience:
+            return True
+        self.steady = 0
+        return False

@@ -38,8 +38,9 @@ SLICE = 0.05  # seconds a thread waits before it looks again whether its call wa
 CLOSE_TIMEOUT = 0.5  # seconds for a thread that reads to notice
 LOOK = 0.01  # seconds between two looks for deadlines that have come
 TICK = 0.001  # seconds between two turns of the pump while others read: a request waits no longer to be sent
-STEADY = 5  # turns in a row in which others have read, after which the pump disturbs them less
+STEADY = 5  # turns in a row in which others have read from a line, after which the pump disturbs them less
 STEADY_TICK = 0.004
+PATIENCE = 2  # turns without a read that it then lets pass: they may be busy with the answers they have
 LINGER = 20  # turns without any call before the pump sleeps for good: waking it costs a caller more than a turn costs
 LONGEST = 1.0  # seconds the pump sleeps while calls are under way: others may end the last, and the client may be gone
 
@@ -83,7 +84,8 @@ class Submitter:
         self._looked = 0.0  # when deadlines were looked at last
         self._wakes_at = 0.0  # when the pump wakes by itself
         self._quiet = 0  # turns since the last call
-        self._steady = 0  # turns since others have not read
+        self._pumping = False  # it has read something since its last turn, and does so again soon
+        self._steady = False  # others read from some line turn after turn
         self._watch = Watch()
         self._links = Links(self._exchange, routes, lanes, self._requests, retry, self._watch)
         self._pump = Pump(self, self._watch)
@@ -317,7 +319,7 @@ class Submitter:
         """Reads from channels that can be read, writes to those that can be written to."""
         exchange = self._exchange
         with self._lock:
-            exchange.ticking = True  # turn() follows at once
+            exchange.ticking = self._pumping = True  # turn() follows at once
         for channel in ready:
             line: Line = channel.line
             if line.stuck:
@@ -333,33 +335,34 @@ class Submitter:
 
     def _follow_lines(self) -> bool:
         """Chooses what the pump waits for: lines from which nobody reads. Returns whether it has to look again soon."""
-        exchange, led, collected = self._exchange, False, False
+        exchange, soon = self._exchange, False
         wanted: dict[Channel, int] = {}
+        self._steady = False
         for line in list(exchange.active):
             channel = line.channel
             if channel is None or (not line.calls and not channel.waiting):
                 del exchange.active[line]
                 line.watched = False
                 continue
-            line_led, line.seen = line.turns != line.seen, line.turns
-            led = led or line_led
-            collected = collected or bool(channel.count and not line.stuck)
-            line.watched = not line_led and not line.reading.locked()
+            led = line.led(STEADY, PATIENCE)
+            soon = soon or led or bool(channel.count and not line.stuck)
+            self._steady = self._steady or line.steady >= STEADY
+            line.watched = not led and not line.reading.locked()
             events = (READ if line.watched else 0) | (WRITE if line.stuck else 0)
             if events:
                 wanted[channel] = events
         self._watch.follow(wanted)
-        self._steady = self._steady + 1 if led else 0
-        return led or collected
+        return soon
 
     def _sleep(self, soon: bool, now: float) -> float | None:
         """How long the pump sleeps. While ``ticking`` it wakes by itself before a call waits too long to be sent."""
         exchange = self._exchange
         busy = len(exchange.table) > 0 or bool(exchange.active)
         self._quiet = 0 if busy else self._quiet + 1
-        exchange.ticking = soon or (not busy and self._quiet <= LINGER)
+        exchange.ticking = soon or self._pumping or (not busy and self._quiet <= LINGER)
+        self._pumping = False
         if exchange.ticking:
-            return TICK if self._steady < STEADY else STEADY_TICK
+            return STEADY_TICK if self._steady else TICK
         if not busy:
             self._wakes_at = math.inf
             return None
