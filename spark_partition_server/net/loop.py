@@ -144,13 +144,13 @@ class Loop:
             while not self._stopping:
                 if self._backlog:
                     poller.modify(self._socket, zmq.POLLIN | zmq.POLLOUT)
-                ready = poller.poll(self._sleep_ms())
+                ready = [one for one, _ in poller.poll(self._sleep_ms())]
                 if self._backlog:
                     poller.modify(self._socket, zmq.POLLIN)
                 if self._routes and (wait := self._pace.turn(monotonic())):
                     time.sleep(wait)
-                self._turn(any(one == wake for one, _ in ready))
-            self._turn(True)
+                self._turn(wake in ready, self._socket in ready)
+            self._turn(True, True)
         except BaseException as error:
             self.failure = error
             log.exception("loop failed name=%s", self._thread.name)
@@ -159,13 +159,13 @@ class Loop:
             if self._ended is not None:
                 self._ended()
 
-    def _turn(self, woken: bool) -> None:
+    def _turn(self, woken: bool, readable: bool) -> None:
         if woken:
             self._drain_wake()
         if self._backlog:
             held, self._backlog = self._backlog, deque()
             self._forward(held)
-        for _ in range(BURST):
+        for _ in range(BURST if readable else 0):  # to find nothing costs more than to receive
             if not self._receive_one():
                 break
         while self._commands:
