@@ -74,6 +74,8 @@ class Retry:
         """
         if error.code and not CODES[Code.of(error.code)].retry:
             return None
+        if not error.code and isinstance(error, Overloaded):
+            return None  # it is this client that has no room
         hint = error.retry_after if isinstance(error, Overloaded) else 0.0
         return self._calls.pause(method, error.definite, attempt, now, deadline, jitter, hint)
 

@@ -65,6 +65,11 @@ def test_codes_that_another_try_cannot_help_are_told_at_once():
     assert retry().pause(refused, "get", 1, 0.0, 100.0, 0.5) is None
 
 
+def test_a_client_without_room_tells_its_caller_at_once():
+    """No server has said so: nothing changes while the caller itself waits."""
+    assert retry().pause(Overloaded("65536 calls are under way"), "get", 1, 0.0, 100.0, 0.5) is None
+
+
 @pytest.mark.parametrize(("method", "again"), [("get", True), ("put", False)])
 def test_an_outcome_that_is_unknown_is_repeated_for_idempotent_methods_only(method, again):
     """[11.2]."""
