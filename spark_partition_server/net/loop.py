@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
+import select
 import socket
 import threading
 import time
@@ -34,6 +36,7 @@ LONGEST_SLEEP = 1.0  # seconds
 # As plain numbers: to join two members of an enum costs more than to send a frame.
 NOBLOCK = int(zmq.NOBLOCK)
 NOBLOCK_MORE = int(zmq.NOBLOCK | zmq.SNDMORE)
+EVENTS, READ, WRITE = int(zmq.EVENTS), int(zmq.POLLIN), int(zmq.POLLOUT)
 
 
 class Machine(Protocol):
@@ -99,6 +102,10 @@ class Loop:
         self._wake_out, self._wake_in = socket.socketpair()
         self._wake_in.setblocking(False)
         self._wake_out.setblocking(False)
+        # The methods of pyzmq's core: its Python layer doubles the cost of a small frame.
+        core: Any = super(zmq.Socket, bound)
+        self._put, self._receive, self._events = core.send, core.recv, core.get
+        self._due = -math.inf  # when the machine wants its tick
         self._pace = Pace()
         self._woken = False
         self._stopping = False
@@ -137,20 +144,18 @@ class Loop:
 
     def _run(self) -> None:
         try:
-            poller = zmq.Poller()
-            poller.register(self._socket, zmq.POLLIN)
+            # Its descriptor says only that something has changed, once: so the socket is asked last before each wait.
+            poller = select.poll()
+            poller.register(int(self._socket.fd), select.POLLIN)
             wake = self._wake_out.fileno()
-            poller.register(wake, zmq.POLLIN)
+            poller.register(wake, select.POLLIN)
+            more = False
             while not self._stopping:
-                if self._backlog:
-                    poller.modify(self._socket, zmq.POLLIN | zmq.POLLOUT)
-                ready = [one for one, _ in poller.poll(self._sleep_ms())]
-                if self._backlog:
-                    poller.modify(self._socket, zmq.POLLIN)
+                ready = poller.poll(0 if more else self._sleep_ms())
                 if self._routes and (wait := self._pace.turn(monotonic())):
                     time.sleep(wait)
-                self._turn(wake in ready, self._socket in ready)
-            self._turn(True, True)
+                more = self._turn(any(one == wake for one, _ in ready))
+            self._turn(True)
         except BaseException as error:
             self.failure = error
             log.exception("loop failed name=%s", self._thread.name)
@@ -159,21 +164,28 @@ class Loop:
             if self._ended is not None:
                 self._ended()
 
-    def _turn(self, woken: bool, readable: bool) -> None:
+    def _turn(self, woken: bool) -> bool:
+        """Everything that is to be done now. Returns whether there is more."""
         if woken:
             self._drain_wake()
-        if self._backlog:
-            held, self._backlog = self._backlog, deque()
-            self._forward(held)
-        for _ in range(BURST if readable else 0):  # to find nothing costs more than to receive
-            if not self._receive_one():
-                break
         while self._commands:
             self._command(self._commands.popleft())
         now = monotonic()
-        self._apply(self._machine.tick(now))
-        if self._passing is not None:
-            self._forward(self._passing.tick(now))
+        if now >= self._due:
+            self._due = math.inf
+            self._apply(self._machine.tick(now))
+            if self._passing is not None:
+                self._forward(self._passing.tick(now))
+        for _ in range(BURST):
+            events = self._events(EVENTS)
+            if self._backlog and events & WRITE:
+                held, self._backlog = self._backlog, deque()
+                self._forward(held)
+            elif events & READ:
+                self._receive_one()
+            else:
+                return False
+        return True
 
     def _command(self, command: Callable[[float], list[Effect]]) -> None:
         try:
@@ -188,20 +200,18 @@ class Loop:
         other = None if self._passing is None else self._passing.deadline
         if other is not None and (deadline is None or other < deadline):
             deadline = other
-        sleep = LONGEST_SLEEP if deadline is None else min(max(deadline - monotonic(), 0.0), LONGEST_SLEEP)
+        self._due = math.inf if deadline is None else deadline
+        sleep = min(max(self._due - monotonic(), 0.0), LONGEST_SLEEP)
         return int(sleep * 1000) + 1  # rounded up: waking early would only be a turn for nothing
 
-    def _receive_one(self) -> bool:
-        """Takes one message, if there is one. Frames are counted while they come, so that none piles them up."""
-        receive = self._socket.recv
-        try:
-            # a zmq.Frame says whether another one follows; to ask the socket costs more than to receive
-            frame = receive(NOBLOCK, copy=False)
-        except zmq.Again:
-            return False
+    def _receive_one(self) -> None:
+        """Takes one message. Frames are counted while they come, so that none piles them up."""
+        receive = self._receive
+        # a zmq.Frame says whether another one follows; to ask the socket costs more than to receive
+        frame = receive(NOBLOCK, False)
         frames: list[bytes] = [frame.bytes]
         while frame.more:
-            frame = receive(copy=False)
+            frame = receive(0, False)
             if len(frames) < self._frames_kept:
                 frames.append(frame.bytes)
         sender = frames.pop(0) if self._routes else b""
@@ -211,7 +221,7 @@ class Loop:
             if passed is not None:
                 self._pace.urgent(now)
                 self._forward(passed)
-                return True
+                return
         try:
             message = codec.decode(frames, self._run_id)
         except RemoteProtocolError as error:
@@ -219,10 +229,9 @@ class Loop:
             malformed = getattr(self._machine, "malformed", None)
             if malformed is not None and frames:
                 self._apply(malformed(error, sender), codec.run_id_of(frames[0], self._run_id))
-            return True
+            return
         log.debug("received kind=%s", message.kind.name)
         self._apply(self._machine.receive(message, sender, monotonic()))
-        return True
 
     def _apply(self, effects: list[Effect], run_id: bytes | None = None) -> None:
         for effect in effects:
@@ -240,10 +249,10 @@ class Loop:
         try:
             *frames, last = codec.encode(effect.message, run_id)
             if effect.to is not None:
-                self._socket.send(effect.to, NOBLOCK_MORE)
+                self._put(effect.to, NOBLOCK_MORE)
             for frame in frames:
-                self._socket.send(frame, NOBLOCK_MORE)
-            self._socket.send(last, NOBLOCK)
+                self._put(frame, NOBLOCK_MORE)
+            self._put(last, NOBLOCK)
             log.debug("sent kind=%s", effect.message.kind.name)
         except zmq.Again:  # at the first frame or not at all: it does not read; what matters is said again later
             log.warning("dropped kind=%s: the other side does not read", effect.message.kind.name)
@@ -256,6 +265,7 @@ class Loop:
 
     def _forward(self, forwards: Iterable[Forward]) -> None:
         """Sends what is relayed. None of it is dropped: what cannot be sent is waited for, or answered for."""
+        put = self._put
         for forward in forwards:
             if self._backlog:
                 self._backlog.append(forward)
@@ -263,10 +273,10 @@ class Loop:
             to, frames = forward
             try:
                 if to is not None:
-                    self._socket.send(to, NOBLOCK_MORE)
+                    put(to, NOBLOCK_MORE)
                 for frame in frames[:-1]:
-                    self._socket.send(frame, NOBLOCK_MORE)
-                self._socket.send(frames[-1], NOBLOCK)
+                    put(frame, NOBLOCK_MORE)
+                put(frames[-1], NOBLOCK)
             except zmq.Again:
                 if to is None or self._passing is None:
                     self._backlog.append(forward)
@@ -287,8 +297,7 @@ class Loop:
 
     def _drain_wake(self) -> None:
         with contextlib.suppress(OSError):
-            while self._wake_out.recv(4096):
-                pass
+            self._wake_out.recv(4096)
         # behind it, or the octet of who comes in between is taken and the next one believes us awake; and before the
         # commands are looked at
         self._woken = False
