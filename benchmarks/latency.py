@@ -21,7 +21,7 @@ Expected order of magnitude, written down before the first run: client.call 40 u
 processes (0.2 of the baseline; a trial without envelope, deadline and checks took 0.14) and 130 us across two cores
 (0.8; the trial 0.65). It must stay within 0.35 and 0.85 of the baseline.
 
-    python benchmarks/latency.py [--all] [--alone] [--free | --pin] [--rounds 25] [--json FILE] [--plot FILE] [--quick]
+    python benchmarks/latency.py [--all] [--alone] [--free | --pin] [--rounds 12] [--json FILE] [--plot FILE] [--quick]
 
 ``floor.py`` says how the bursts are taken and which are dropped.
 """
@@ -92,7 +92,7 @@ def open_library(regime: Regime, everything: bool, stack: ExitStack) -> dict[str
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add_arguments(parser, 25)
+    add_arguments(parser, 12)
     parser.add_argument("--all", action="store_true", help="also a libzmq socket that calls our server")
     parser.add_argument("--alone", action="store_true", help="without the alternatives")
     options = parser.parse_args()
