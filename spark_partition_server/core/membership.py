@@ -240,6 +240,20 @@ class Membership:
         effects.append(Send(sender, Welcome(self.view_number, interval_ms, lease_ms)))
         return [*effects, Send(sender, shutdown)] if shutdown is not None else effects
 
+    def beat(self, rank: int, incarnation: int, sender: bytes, now: float) -> bool:
+        """The hot path of ``receive``, for a HEARTBEAT: whether it is a member's, and to be answered by the same.
+
+        False: nothing has happened, and ``receive`` is to look at it.
+        """
+        self._wake(now)
+        entry = self._entries.get(rank)
+        if entry is None or entry.sender != sender or entry.member.incarnation != incarnation:
+            return False
+        if entry.shutdown is not None:
+            return False
+        self._renew(entry, now)
+        return True
+
     def _heartbeat(self, heartbeat: Heartbeat, sender: bytes, now: float) -> list[Effect]:
         if heartbeat.incarnation < self._highest.get(heartbeat.rank, -1):
             text = f"incarnation {heartbeat.incarnation} of partition {heartbeat.rank} is over"

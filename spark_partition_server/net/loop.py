@@ -23,7 +23,7 @@ from ..core.effects import Effect, Forward, Send
 from ..core.pace import Pace
 from ..errors import ProtocolError, RemoteProtocolError
 from ..wire import codec
-from ..wire.messages import FRAMES_MAX, Frame, Message
+from ..wire.messages import FRAMES_MAX, Frame, Kind, Message
 from .clock import monotonic
 
 __all__ = ["Loop", "Machine", "Passing"]
@@ -66,7 +66,7 @@ class Loop:
         name: of the thread.
         context: terminated with the loop.
         bound: a ROUTER or a DEALER.
-        machine: the rules.
+        machine: the rules; where they have a hot path for heartbeats (``beat``), it is asked first.
         run_id: of the messages sent and accepted.
         perform: called in the loop's thread with every effect that is not ``Send``; must not block.
         ended: called in the loop's thread when it is over, after ``failure`` has been set.
@@ -93,6 +93,8 @@ class Loop:
         self._routes = bound.type == zmq.ROUTER
         self._frames_kept = FRAMES_MAX + (2 if self._routes else 1)  # the sender's, and one more than is allowed
         self._machine = machine
+        self._beat: Callable[[int, int, bytes, float], bool] | None = getattr(machine, "beat", None)
+        self._beating = codec.preamble(Kind.HEARTBEAT, run_id)
         self._run_id = run_id
         self._perform = perform
         self._ended = ended
@@ -215,6 +217,11 @@ class Loop:
             if len(frames) < self._frames_kept:
                 frames.append(frame.bytes)
         sender = frames.pop(0) if self._routes else b""
+        if self._beat is not None:
+            fields = codec.read_heartbeat(frames, self._beating)
+            if fields is not None and self._beat(*fields, sender, monotonic()):
+                self._say(sender, frames, "HEARTBEAT")
+                return True
         if self._passing is not None and frames:
             now = monotonic()
             passed = self._passing.receive(sender, frames, now)
@@ -246,22 +253,26 @@ class Loop:
                 log.exception("effect failed effect=%r", type(effect).__name__)
 
     def _send(self, effect: Send, run_id: bytes) -> None:
+        kind = effect.message.kind.name
         try:
-            *frames, last = codec.encode(effect.message, run_id)
-            if effect.to is not None:
-                self._put(effect.to, NOBLOCK_MORE)
-            for frame in frames:
-                self._put(frame, NOBLOCK_MORE)
-            self._put(last, NOBLOCK)
-            log.debug("sent kind=%s", effect.message.kind.name)
-        except zmq.Again:  # at the first frame or not at all: it does not read; what matters is said again later
-            log.warning("dropped kind=%s: the other side does not read", effect.message.kind.name)
+            self._say(effect.to, codec.encode(effect.message, run_id), kind)
         except ProtocolError as error:
-            log.error("unsent kind=%s error=%s", effect.message.kind.name, error)
+            log.error("unsent kind=%s error=%s", kind, error)
+
+    def _say(self, to: bytes | None, frames: Sequence[Frame], kind: str) -> None:
+        try:
+            if to is not None:
+                self._put(to, NOBLOCK_MORE)
+            for frame in frames[:-1]:
+                self._put(frame, NOBLOCK_MORE)
+            self._put(frames[-1], NOBLOCK)
+            log.debug("sent kind=%s", kind)
+        except zmq.Again:  # at the first frame or not at all: it does not read; what matters is said again later
+            log.warning("dropped kind=%s: the other side does not read", kind)
         except zmq.ZMQError as error:
             if error.errno != zmq.EHOSTUNREACH:  # the connection has gone; its member will come again or be lost
                 raise
-            log.debug("gone kind=%s", effect.message.kind.name)
+            log.debug("gone kind=%s", kind)
 
     def _forward(self, forwards: Iterable[Forward]) -> None:
         """Sends what is relayed. None of it is dropped: what cannot be sent is waited for, or answered for."""

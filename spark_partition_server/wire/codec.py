@@ -47,6 +47,7 @@ __all__ = [
     "field_packer",
     "members_of",
     "preamble",
+    "read_heartbeat",
     "read_preamble",
     "read_reply",
     "read_request",
@@ -63,6 +64,7 @@ RUN_ID_BYTES = 8
 PREAMBLE = struct.Struct("!3sBBBH8s")
 PREAMBLE_BYTES = PREAMBLE.size  # 16
 ONE_NUMBER_BYTES = 14  # an array of one integer, in its longest encodings
+THREE_NUMBERS_BYTES = 28  # an array of three such numbers
 FEW_FIELDS_BYTES = 64  # so few octets can announce no more than there is
 FIELDS_ITEMS_MAX = 1024  # of one array or map: msgpack makes room for as many as a header announces
 VIEW_BYTES_MAX = 16 * 1024 * 1024  # a hundred thousand members of 160 octets
@@ -274,6 +276,21 @@ def read_reply(frames: Sequence[Frame], opening: bytes) -> int | None:
     except Exception:  # noqa: BLE001 - whatever it is, decode says it better
         return None
     return call_id if type(call_id) is int else None
+
+
+def read_heartbeat(frames: Sequence[Frame], opening: bytes) -> tuple[int, int] | None:
+    """Rank and incarnation of a HEARTBEAT; None: it is none, or not a plain one, and ``decode`` is to look at it.
+
+    ``opening`` is ``preamble(Kind.HEARTBEAT, run_id)``.
+    """
+    if len(frames) != 2 or frames[0] != opening or len(frames[1]) > THREE_NUMBERS_BYTES:
+        return None
+    try:
+        rank, incarnation, sequence = msgpack.unpackb(frames[1])
+    except Exception:  # noqa: BLE001 - whatever it is, decode says it better
+        return None
+    plain = type(rank) is type(incarnation) is type(sequence) is int and sequence >= 0
+    return (rank, incarnation) if plain else None
 
 
 # ----------------------------------------------------------------------------------------------- views

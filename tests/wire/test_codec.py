@@ -253,6 +253,35 @@ def test_a_request_of_a_later_version_is_read_by_the_short_way(fields, payload, 
     assert codec.decode(later, RUN) == Reply(5, tuple(payload))
 
 
+@given(message=message_strategy(QUERY["HEARTBEAT"]))
+def test_a_heartbeat_by_the_short_way_is_the_same_heartbeat(message):
+    """A member that is read with another's rank keeps the wrong lease alive."""
+    frames = codec.encode(message, RUN)
+    opening = codec.preamble(Kind.HEARTBEAT, RUN)
+    assert codec.read_heartbeat(frames, opening) == (message.rank, message.incarnation)
+    assert codec.read_heartbeat(frames, codec.preamble(Kind.HEARTBEAT, b"another.")) is None
+
+
+@pytest.mark.parametrize(
+    "frames",
+    [
+        [codec.preamble(Kind.HEARTBEAT, RUN), msgpack.packb([1, 7, 3, "more"])],  # of a later version
+        [codec.preamble(Kind.HEARTBEAT, RUN), msgpack.packb([1, 7])],
+        [codec.preamble(Kind.HEARTBEAT, RUN), msgpack.packb([True, 7, 3])],
+        [codec.preamble(Kind.HEARTBEAT, RUN), msgpack.packb([1, 7, -3])],
+        [codec.preamble(Kind.HEARTBEAT, RUN), msgpack.packb([1, 7, 3]), b"payload"],
+        [codec.preamble(Kind.HEARTBEAT, RUN), b"\xdd\xff\xff\xff\xff"],
+        [codec.preamble(Kind.HEARTBEAT, RUN), msgpack.packb(["x" * 99] * 3)],
+        [codec.preamble(Kind.LOOKUP, RUN), msgpack.packb([1, 7, 3])],
+        [codec.preamble(Kind.HEARTBEAT, RUN)],
+        [],
+    ],
+)
+def test_what_is_no_plain_heartbeat_is_left_to_decode(frames):
+    """It accepts it, or says what is wrong with it; the short way has no words."""
+    assert codec.read_heartbeat(frames, codec.preamble(Kind.HEARTBEAT, RUN)) is None
+
+
 @given(message=message_strategy(QUERY["ERROR"]) | message_strategy(QUERY["REFUSE"]))
 def test_what_is_no_reply_is_left_to_decode(message):
     """An ERROR read as a reply would be a wrong result."""

@@ -72,6 +72,7 @@ def test_any_frames_into_the_short_way(frames):
         found = outcome(codec.read_request, frames, opening, RUN)
         assert found is None or [type(field) for field in found] == [int, str, int, int, int]
         assert type(outcome(codec.read_reply, frames, opening)) in (int, type(None))
+        assert type(outcome(codec.read_heartbeat, frames, opening)) in (tuple, type(None))
 
 
 @given(frames=FRAMES)
