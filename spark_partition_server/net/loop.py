@@ -221,7 +221,7 @@ class Loop:
             fields = codec.read_heartbeat(frames, self._beating)
             if fields is not None and self._beat(*fields, sender, monotonic()):
                 self._say(sender, frames, "HEARTBEAT")
-                return True
+                return
         if self._passing is not None and frames:
             now = monotonic()
             passed = self._passing.receive(sender, frames, now)
