@@ -105,7 +105,7 @@ def test_a_place_is_given_back_whatever_happens(cluster, client):
     """Errors, timeouts, bad arguments."""
     for _ in range(3):
         with pytest.raises(MethodNotFound):
-            client.call(1, "nothing")
+            client.call(2, "nothing")
         with pytest.raises(CallTimeout):
             client.call_many("wait", [(1, "x")], timeout=0.05)
         with pytest.raises(TypeError):

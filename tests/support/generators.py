@@ -61,6 +61,10 @@ class Source(QueryServer):
         yield from range(until)
 
     @method
+    def same(self, value: Any) -> Any:
+        return value
+
+    @method
     def plain(self) -> int:
         return 7
 
