@@ -93,22 +93,29 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _seconds(text: str) -> float:
-    value = float(text)
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
     if not 0 < value < float("inf"):
-        raise ValueError("a number above 0 is wanted")
+        raise argparse.ArgumentTypeError(f"a number of seconds above 0 is wanted, not {text!r}")
     return value
 
 
 def _partition(text: str) -> int | str | None:
     if text.startswith(KEY):
         return text
-    return None if text == "all" else int(text)
+    if text == "all":
+        return None
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"a number, all, or key=KEY is wanted, not {text!r}")
+    return int(text)
 
 
 def _named(text: str) -> tuple[str, Any]:
     name, equals, value = text.partition("=")
     if not equals or not name.isidentifier():
-        raise ValueError("NAME=VALUE is wanted")
+        raise argparse.ArgumentTypeError(f"NAME=VALUE is wanted, not {text!r}")
     return name, _value(value)
 
 

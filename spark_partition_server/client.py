@@ -15,11 +15,11 @@ from concurrent.futures import Future
 from typing import Any
 
 from . import connection_file
-from .calling.answers import Answers, closed
+from .calling.answers import Answers, closed, left
 from .calling.batches import Sizes
 from .calling.lanes import Lanes
 from .calling.many import call_all, call_many, wait_for_ready
-from .calling.requests import rank_of
+from .calling.requests import rank_of, seconds_of
 from .calling.room import Room
 from .calling.routes import Failure, Routes
 from .calling.streams import CREDIT, Stream
@@ -115,10 +115,9 @@ class Client(KeyedCalls):
             TypeError: an argument cannot be sent; the text names it.
             ClusterError: the cluster is over (``ClusterClosed``, ``JobFailed``) or gone (``CoordinatorLost``).
         """
-        if timeout is None:
-            timeout = self._timeout
         started = monotonic()
         rank = rank_of(partition)
+        timeout = self._timeout if timeout is None else left(timeout, rank, method)
         payload = self._local.requests.payload(rank, method, args, kwargs)
         return self._tries.call(rank, method, payload, started, timeout, started + timeout)
 
@@ -141,11 +140,12 @@ class Client(KeyedCalls):
             Unavailable: the client is closed.
         """
         rank = rank_of(partition)
+        seconds = self._timeout if timeout is None else seconds_of(timeout)
         payload = self._local.requests.payload(rank, method, args, kwargs)
         submitter = self._submitter
         if submitter is None or submitter.pid != os.getpid():
             submitter = self._open_submitter()
-        return submitter.submit(rank, method, payload, self._timeout if timeout is None else timeout)
+        return submitter.submit(rank, method, payload, seconds)
 
     def _open_submitter(self) -> Submitter:
         # a lock of this process: one of a parent's may have been held by a thread that is not here
@@ -177,7 +177,8 @@ class Client(KeyedCalls):
             TypeError: an argument cannot be sent.
             ClusterError: the cluster is over or gone.
         """
-        return call_all(self._tries, method, args, kwargs, self._seconds(timeout), return_errors)
+        seconds = self._for_many(timeout, method, return_errors)
+        return call_all(self._tries, method, args, kwargs, seconds, return_errors)
 
     def call_many(
         self, method: str, calls: Iterable[Any], /, *, timeout: float | None = None, return_errors: bool = False
@@ -198,7 +199,8 @@ class Client(KeyedCalls):
             TypeError: one of ``calls`` is no such tuple, or an argument cannot be sent; nothing was sent.
             ClusterError: the cluster is over or gone.
         """
-        return call_many(self._tries, self._sizes, method, calls, self._seconds(timeout), return_errors)
+        seconds = self._for_many(timeout, method, return_errors)
+        return call_many(self._tries, self._sizes, method, calls, seconds, return_errors)
 
     def stream(
         self,
@@ -227,11 +229,14 @@ class Client(KeyedCalls):
         rank = rank_of(partition)
         if type(credit) is not int or not 0 < credit < 1 << 32:
             raise ValueError(f"credit must be a number of items above 0, not {credit!r:.60}")
+        seconds = self._timeout if timeout is None else left(timeout, rank, method)
         payload = self._local.requests.payload(rank, method, args, kwargs)
-        return Stream(self._tries, rank, method, payload, self._seconds(timeout), credit)
+        return Stream(self._tries, rank, method, payload, seconds, credit)
 
-    def _seconds(self, timeout: float | None) -> float:
-        return self._timeout if timeout is None else timeout
+    def _for_many(self, timeout: float | None, method: str, return_errors: bool) -> float:
+        if timeout is None:
+            return self._timeout
+        return seconds_of(timeout) if return_errors else left(timeout, None, method)
 
     # ------------------------------------------------------------------------------------- what is around them
 
@@ -247,7 +252,7 @@ class Client(KeyedCalls):
             ClusterError: the cluster is over or gone.
         """
         now = monotonic()
-        self._routes.refresh(now, now + (self._timeout if timeout is None else timeout))
+        self._routes.refresh(now, now + (self._timeout if timeout is None else seconds_of(timeout)))
 
     def wait_for_ready(self, timeout: float | None = None) -> None:
         """Returns once every partition is served and answers.
@@ -259,7 +264,7 @@ class Client(KeyedCalls):
             NotReady: some do not; the error names them.
             ClusterError: the cluster is over or gone.
         """
-        wait_for_ready(self._tries, self._seconds(timeout))
+        wait_for_ready(self._tries, self._timeout if timeout is None else seconds_of(timeout))
 
     def close(self) -> None:
         """Closes every connection, of every thread. Twice is harmless."""

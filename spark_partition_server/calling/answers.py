@@ -21,6 +21,7 @@ from ..wire import codec
 from ..wire.codes import Code
 from ..wire.messages import Error, Frame, Kind, Message, Refuse, Reply, Results
 from ..wire.payload import decode_value
+from .requests import seconds_of
 
 __all__ = [
     "Answers",
@@ -29,6 +30,7 @@ __all__ = [
     "closed",
     "closed_after",
     "failure",
+    "left",
     "never_sent",
     "nobody_answers",
     "not_sent",
@@ -179,6 +181,20 @@ def never_sent(rank: int, method: str, seconds: float) -> CallTimeout:
     """The time was over before the request could leave."""
     text = f"it could not be sent within {seconds:.3g} s; it was not run"
     return CallTimeout(text, rank=rank, method=method, definite=True)
+
+
+def left(timeout: Any, rank: int | None, method: str) -> float:
+    """The seconds of a call: what is over before it begins is not begun.
+
+    Raises:
+        CallTimeout: none are left. It is definite.
+        TypeError, ValueError: it is no number of seconds.
+    """
+    seconds = seconds_of(timeout)
+    if seconds <= 0:
+        text = f"no time is left for it, its timeout is {seconds:.3g} s; it was not run"
+        raise CallTimeout(text, rank=rank, method=method, definite=True)
+    return seconds
 
 
 def closed(rank: int | None, method: str | None) -> Unavailable:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import isnan
 from operator import index
 from typing import Any
 
@@ -13,7 +14,7 @@ from ..wire.framing import encode_behind
 from ..wire.messages import METHOD_CHARS_MAX, U32, Frame, Kind, Member
 from ..wire.payload import ValueEncoder, size_of
 
-__all__ = ["Requests", "check_method", "rank_of", "remaining_ms"]
+__all__ = ["Requests", "check_method", "rank_of", "remaining_ms", "seconds_of"]
 
 LONGEST_TIMEOUT = 4e6  # seconds; the field for it ends at 49 days
 SMALL_BYTES = 4096  # a single frame up to this size is within every limit
@@ -137,3 +138,20 @@ def rank_of(partition: Any) -> int:
         return index(partition)
     except TypeError:
         raise TypeError(f"partition must be an integer, not {partition!r:.60}: call(partition, method, ...)") from None
+
+
+def seconds_of(timeout: Any) -> float:
+    """A timeout that a caller has given, as it is.
+
+    Raises:
+        TypeError, ValueError: it is no number of seconds.
+    """
+    if not isinstance(timeout, (int, float)):
+        try:
+            timeout = timeout.__float__()  # numpy's numbers, Decimal, Fraction; a text has none
+        except AttributeError:
+            raise TypeError(f"timeout must be a number of seconds, not {timeout!r:.60}") from None
+    if isnan(timeout):
+        raise ValueError("timeout must be a number of seconds, not NaN")
+    seconds: float = timeout
+    return seconds

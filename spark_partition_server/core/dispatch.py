@@ -69,7 +69,8 @@ class Dispatch:
             return Error(call_id, Code.INVALID_ARGUMENT, shorten(text, TEXT_CHARS_MAX))
         names = [*self.handlers, *self.streams]
         known = ", ".join(sorted(name for name in names if not name.startswith(RESERVED_PREFIX))) or "none"
-        return Error(call_id, Code.UNIMPLEMENTED, shorten(f"no such method; there are: {known}", TEXT_CHARS_MAX))
+        text = f"no such method; there are: {known} (those marked @method)"
+        return Error(call_id, Code.UNIMPLEMENTED, shorten(text, TEXT_CHARS_MAX))
 
     def _wrong_member(self, call_id: int, rank: int, incarnation: int) -> Error:
         text = (

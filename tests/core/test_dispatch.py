@@ -47,14 +47,14 @@ def test_a_server_that_is_leaving_takes_nothing_new():
 def test_a_method_that_is_not_there_is_named_with_those_that_are():
     """[8.20] 3: the reader of the error sees the typing mistake at once."""
     rules = dispatch(put=get, count=get)
-    text = "no such method; there are: count, put"
+    text = "no such method; there are: count, put (those marked @method)"
     assert rules.admit(request("cuont", 0), 1.0, 9.0) == Error(5, Code.UNIMPLEMENTED, text)
 
 
 def test_a_server_without_methods_says_so():
     """"there are: " and nothing would look like a fault of the message."""
     assert Dispatch(3, 7, {}).admit(request(), 1.0, 1.0) == Error(
-        5, Code.UNIMPLEMENTED, "no such method; there are: none"
+        5, Code.UNIMPLEMENTED, "no such method; there are: none (those marked @method)"
     )
 
 
@@ -160,6 +160,6 @@ def test_a_method_that_yields_items_is_asked_for_as_a_stream():
 def test_reserved_methods_are_not_listed():
     """[8.26]: they are the library's."""
     rules = Dispatch(3, 7, {"get": get, "sps.status": get}, {"scan": get})
-    text = "no such method; there are: get, scan"
+    text = "no such method; there are: get, scan (those marked @method)"
     assert rules.admit(request("none"), 1.0, 1.0) == Error(5, Code.UNIMPLEMENTED, text)
     assert rules.admit(request("sps.status"), 1.0, 1.0) is get

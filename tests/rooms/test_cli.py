@@ -131,13 +131,25 @@ def test_a_cluster_that_has_gone(cluster, tmp_path, capsys):
         assert "CoordinatorLost" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("wrong", [["status"], ["call", "F", "x", "get"], ["ping", "F", "--timeout", "0"], ["nothing"]])
-def test_a_wrong_command_line_is_told_apart_from_a_failure(wrong, capsys):
-    """Exit code 2, as everywhere."""
+@pytest.mark.parametrize(
+    ("wrong", "text"),
+    [
+        (["status"], "required: FILE"),
+        (["call", "F", "x", "get"], "a number, all, or key=KEY is wanted, not 'x'"),
+        (["call", "F", "0", "get", "--named", "x"], "NAME=VALUE is wanted, not 'x'"),
+        (["ping", "F", "--timeout", "0"], "a number of seconds above 0 is wanted, not '0'"),
+        (["ping", "F", "--timeout", "soon"], "a number of seconds above 0 is wanted, not 'soon'"),
+        (["nothing"], "invalid choice: 'nothing'"),
+    ],
+)
+def test_a_wrong_command_line_is_told_apart_from_a_failure(wrong, text, capsys):
+    """Exit code 2, as everywhere, and what was wanted in the place of what was given."""
     with pytest.raises(SystemExit) as ended:
         main(wrong)
     assert ended.value.code == 2
-    assert "usage: spark-partition-server" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "usage: spark-partition-server" in told
+    assert text in told
 
 
 def test_as_a_module_without_pyspark(cluster):

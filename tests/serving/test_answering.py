@@ -260,7 +260,7 @@ def test_reserved_methods_are_not_listed_among_the_users():
     """[8.26]: "there are: " names what the server's author has written."""
     served, caller = Served({"echo": echo}), Asked()
     served.call(caller, 1, "sps.nothing")
-    assert caller.sent == [Error(1, Code.UNIMPLEMENTED, "no such method; there are: echo")]
+    assert caller.sent == [Error(1, Code.UNIMPLEMENTED, "no such method; there are: echo (those marked @method)")]
 
 
 def test_a_cancel_is_never_answered():
