@@ -14,26 +14,28 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
-import random
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from typing import Any
 
 from . import connection_file
-from .calling.answers import Answers, closed, nobody_answers
+from .calling.answers import Answers
+from .calling.batches import Sizes
 from .calling.loop_lines import Lines
+from .calling.loop_many import call_all, call_many, wait_for_ready
 from .calling.loop_routes import LoopRoutes
+from .calling.loop_streams import LoopStream
+from .calling.loop_tries import LoopTries
 from .calling.requests import Requests, rank_of
+from .calling.room import Room
 from .calling.routes import Failure
-from .errors import CallError, CallOutcomeUnknown, ClusterError, CoordinatorLost, Overloaded, Unavailable
+from .calling.streams import CREDIT
+from .core.retry import Retry
 from .keys import Function, Keys
 from .loop_keyed import LoopKeyedCalls
 from .net.clock import monotonic
 from .net.loop_lane import READ_BYTES
 from .options import ClientOptions
 from .partition import Partition
-from .wire.codes import Code
-from .wire.messages import Frame
-from .wire.payload import size_of
 
 __all__ = ["Client", "connect"]
 
@@ -43,6 +45,7 @@ def connect(
     *,
     timeout: float | None = None,
     partitioner: Function | None = None,
+    options: ClientOptions | None = None,
     route: str | None = None,
 ) -> Client:
     """A client for the cluster that a connection file names, for ``async with`` or ``await``.
@@ -51,6 +54,7 @@ def connect(
         path: the cluster's ``connection_file``.
         timeout: seconds a call may take when it does not say itself; default 10.
         partitioner: key -> int, the function that placed the cluster's keys, where it is one of the application's.
+        options: more than ``timeout``.
         route: ``"direct"``, ``"relay"`` (by way of the driver) or ``"auto"``, see ``ClientOptions``; default auto.
 
     Raises:
@@ -59,8 +63,8 @@ def connect(
         AuthenticationError: the file can be read by others.
     """
     found = connection_file.read(path)
-    options = ClientOptions.given(timeout=timeout, route=route)
-    return Client(found.coordinator, found.run_id, options, partitioner=partitioner)
+    given = ClientOptions.given(options, timeout=timeout, route=route)
+    return Client(found.coordinator, found.run_id, given, partitioner=partitioner)
 
 
 class Client(LoopKeyedCalls):
@@ -87,15 +91,16 @@ class Client(LoopKeyedCalls):
         self._timeout = self._options.timeout
         self._loop: asyncio.AbstractEventLoop | None = None
         scratch = memoryview(bytearray(READ_BYTES))
-        self._ids = itertools.count(1)
         self._answers = Answers(run_id)
         self._routes = LoopRoutes(coordinator, run_id, failure, scratch)
-        self._calls = self._routes.calls
         self._lines = Lines(self._routes, self._answers, self._options, scratch)
-        self._ready = self._lines.ready
-        self._requests = Requests(run_id, self._calls, self._options.message_bytes_max)
-        self._under_way = 0  # calls
-        self._octets = 0  # of their requests
+        self._requests = Requests(run_id, self._routes.calls, self._options.message_bytes_max)
+        room = Room(self._options.calls_max, self._options.calls_bytes_max)
+        retry = Retry(self._routes.calls, self._options.wait_for_ready)
+        shared = (self._routes, self._lines, self._answers, self._requests)
+        self._tries = LoopTries(*shared, itertools.count(1), retry, room)
+        self._call = self._tries.call
+        self._sizes = Sizes()
 
     # ----------------------------------------------------------------------------------------------- calls
 
@@ -120,64 +125,89 @@ class Client(LoopKeyedCalls):
         if timeout is None:
             timeout = self._timeout
         rank = rank_of(partition)
-        return await self._call(rank, method, self._requests.payload(rank, method, args, kwargs), timeout)
-
-    async def _call(self, rank: int, method: str, payload: list[Frame], timeout: float) -> Any:
-        """All tries of one call."""
+        payload = self._requests.payload(rank, method, args, kwargs)
         if self._loop is not asyncio.get_running_loop():
             self._settle()
-        seconds = timeout
-        deadline = monotonic() + timeout
-        octets = len(payload[0]) if len(payload) == 1 else size_of(payload)
-        self._enter(rank, method, octets)
-        attempt = 0
-        try:
-            while True:
-                attempt += 1
-                call_id = next(self._ids)
-                line = self._ready.get(rank)
-                try:
-                    if line is None or line.member is not self._calls.members.get(rank):
-                        line = await self._lines.open(rank, method, deadline)
-                        timeout = deadline - monotonic()
-                    frames = self._requests.frames(call_id, method, timeout, line.member, payload)
-                    return await line.begin(call_id, method, frames, octets, seconds, deadline)
-                except asyncio.CancelledError:
-                    if line is not None:
-                        line.cancel(call_id)
-                    raise
-                except (Unavailable, Overloaded, CallOutcomeUnknown) as error:
-                    await self._again(error, method, attempt, deadline)
-                timeout = deadline - monotonic()
-        finally:
-            self._under_way -= 1
-            self._octets -= octets
+        return await self._call(rank, method, payload, timeout, timeout, monotonic() + timeout)
 
     def partition(self, partition: int) -> Partition:
         """The methods of one partition as methods: ``await client.partition(3).get("alice")``."""
         return Partition(self.call, partition)
 
-    async def call_all(self, method: str, /, *args: Any, timeout: float | None = None, **kwargs: Any) -> list[Any]:
+    async def call_all(
+        self, method: str, /, *args: Any, timeout: float | None = None, return_errors: bool = False, **kwargs: Any
+    ) -> list[Any]:
         """Runs a method of every partition at once and returns the results in partition order.
+
+        Args:
+            method: its name.
+            timeout: seconds for all of them; default: the client's.
+            return_errors: an error of one partition stands in the list as its exception, and nothing is raised for it.
 
         Raises:
             CallError: of the first partition, in order, whose call failed; the others have been called too.
             TypeError: an argument cannot be sent.
             ClusterError: the cluster is over or gone.
         """
-        if timeout is None:
-            timeout = self._timeout
-        deadline = monotonic() + timeout
-        payload = self._requests.payload(0, method, args, kwargs)
         self._settle()
-        ranks = range(await self._routes.size(deadline))
-        timeout = deadline - monotonic()
-        calls = (self._call(rank, method, payload, timeout) for rank in ranks)
-        results = await asyncio.gather(*calls, return_exceptions=True)
-        for result in results:
-            if isinstance(result, BaseException):
-                raise result
-        return results
+        return await call_all(self._tries, method, args, kwargs, self._seconds(timeout), return_errors)
+
+    async def call_many(
+        self, method: str, calls: Iterable[Any], /, *, timeout: float | None = None, return_errors: bool = False
+    ) -> list[Any]:
+        """Runs a method many times and returns the results in the order of ``calls``.
+
+        The calls of one partition travel together, a few hundred in a message, and all servers work at once; the calls
+        of one partition may run in any order. Nothing is sent before all arguments have been read and encoded.
+
+        Args:
+            method: its name.
+            calls: (partition, argument, ...) for each: ``await client.call_many("get", [(3, "alice"), (7, "bob")])``.
+            timeout: seconds for all of them; default: the client's.
+            return_errors: an error of one call stands in the list as its exception, and nothing is raised for it.
+
+        Raises:
+            CallError: of the first call, in order, that failed; the others have been made too.
+            TypeError: one of ``calls`` is no such tuple, or an argument cannot be sent; nothing was sent.
+            ClusterError: the cluster is over or gone.
+        """
+        self._settle()
+        return await call_many(self._tries, self._sizes, method, calls, self._seconds(timeout), return_errors)
+
+    def stream(
+        self,
+        partition: int,
+        method: str,
+        /,
+        *args: Any,
+        timeout: float | None = None,
+        credit: int = CREDIT,
+        **kwargs: Any,
+    ) -> LoopStream:
+        """Iterates over what a generator method of one partition yields: ``async for row in client.stream(3, "scan")``.
+
+        The server runs ahead of the reader by ``credit`` items at most. To ``aclose`` the stream, to leave its ``async
+        with`` block or to drop it closes the generator. A stream that has begun is never begun again by itself.
+
+        Args:
+            partition: whose.
+            method: its name.
+            timeout: seconds to wait for each next item; default: the client's.
+            credit: items.
+
+        Raises:
+            TypeError, MessageTooLarge: an argument cannot be sent.
+            CallError, ClusterError: as ``call``, from the iterator. ``StreamLost``: half-way.
+        """
+        rank = rank_of(partition)
+        if type(credit) is not int or not 0 < credit < 1 << 32:
+            raise ValueError(f"credit must be a number of items above 0, not {credit!r:.60}")
+        payload = self._requests.payload(rank, method, args, kwargs)
+        self._settle()
+        return LoopStream(self._tries, rank, method, payload, self._seconds(timeout), credit)
+
+    def _seconds(self, timeout: float | None) -> float:
+        return self._timeout if timeout is None else timeout
 
     # ------------------------------------------------------------------------------------- what is around them
 
@@ -195,6 +225,19 @@ class Client(LoopKeyedCalls):
         self._settle()
         now = monotonic()
         await self._routes.refresh(now, now + (self._timeout if timeout is None else timeout))
+
+    async def wait_for_ready(self, timeout: float | None = None) -> None:
+        """Returns once every partition is served and answers.
+
+        Args:
+            timeout: seconds; default: the client's.
+
+        Raises:
+            NotReady: some do not; the error names them.
+            ClusterError: the cluster is over or gone.
+        """
+        self._settle()
+        await wait_for_ready(self._tries, self._seconds(timeout))
 
     def close(self) -> None:
         """Ends every call and every connection. Their sockets are closed in the next turn of the loop."""
@@ -230,36 +273,3 @@ class Client(LoopKeyedCalls):
                 "this client belongs to another event loop, in which it was used first: make one client for each "
                 "loop, for instance inside the coroutine that asyncio.run() runs"
             )
-
-    def _enter(self, rank: int, method: str, octets: int) -> None:
-        """Counts a call in, if there is room for it."""
-        under_way, total, options = self._under_way, self._octets + octets, self._options
-        if under_way and (under_way >= options.calls_max or total > options.calls_bytes_max):
-            text = (
-                f"{under_way} calls of {self._octets} octets are under way, the limits are {options.calls_max} calls "
-                f"and {options.calls_bytes_max} octets (ClientOptions.calls_max, calls_bytes_max): await some of them "
-                "before you make more"
-            )
-            raise Overloaded(text, rank=rank, method=method)
-        self._under_way = under_way + 1
-        self._octets = total
-
-    async def _again(self, error: CallError, method: str, attempt: int, deadline: float) -> None:
-        """After a failed try: looks at the view again and waits, or raises the error."""
-        asked = monotonic()
-        if self._lines.closed:
-            raise (closed(error.rank, method) if error.definite else error) from error
-        pause = self._calls.pause(method, error.definite, attempt, asked, deadline, random.random())
-        if pause is None or (error.code and not self._calls.retryable(Code.of(error.code))):
-            self._routes.check_failure(error)
-            raise error
-        before = self._calls.members.get(error.rank or 0)
-        try:
-            await self._routes.refresh(asked, deadline)
-        except CoordinatorLost as lost:
-            ended = nobody_answers(error, lost)
-            raise ended from ended.__cause__
-        except ClusterError as over:
-            raise over from error
-        if self._calls.members.get(error.rank or 0) in (before, None):
-            await asyncio.sleep(pause)

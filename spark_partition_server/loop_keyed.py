@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterable
 from typing import Any
 
 from .calling.loop_routes import LoopRoutes
-from .errors import CallError
 from .keys import Keys
 from .net.clock import monotonic
 
 __all__ = ["LoopKeyedCalls"]
 
-WINDOW = 256  # calls of one call_keys under way at once
 
 
 class LoopKeyedCalls:
@@ -64,7 +61,7 @@ class LoopKeyedCalls:
         timeout: float | None = None,
         return_errors: bool = False,
     ) -> list[Any]:
-        """Runs ``method(key, *args)`` once for each key, on the partition that owns it; 256 at once.
+        """Runs ``method(key, *args)`` once for each key, on the partition that owns it.
 
         Args:
             keys: any number of them; one that is there twice is called twice.
@@ -80,33 +77,20 @@ class LoopKeyedCalls:
             ClusterError, TypeError: as ``call``.
         """
         deadline = monotonic() + (self._timeout if timeout is None else timeout)
-        calls = [(await self.partition_of(key, timeout), key) for key in keys]
-        answers: list[Any] = [None] * len(calls)
-        waiting = iter(enumerate(calls))
-
-        async def work() -> None:
-            for place, (owner, key) in waiting:
-                try:
-                    answers[place] = await self.call(owner, method, key, *args, timeout=deadline - monotonic())
-                except CallError as error:
-                    failed[place] = answers[place] = error
-
-        failed: dict[int, CallError] = {}
-        workers = [asyncio.ensure_future(work()) for _ in range(min(WINDOW, len(calls)))]
-        try:
-            await asyncio.gather(*workers)
-        finally:
-            for worker in workers:  # one has raised what is no CallError, or this task was cancelled
-                worker.cancel()
-        if failed and not return_errors:
-            raise failed[min(failed)]
-        return answers
+        calls = [(await self.partition_of(key, timeout), key, *args) for key in keys]
+        return await self.call_many(method, calls, timeout=deadline - monotonic(), return_errors=return_errors)
 
     # --------------------------------------------------------------------------- what aio.Client brings with it
 
     async def call(
         self, partition: int, method: str, /, *args: Any, timeout: float | None = None, **kwargs: Any
     ) -> Any:
+        """Of ``aio.Client``."""
+        raise NotImplementedError
+
+    async def call_many(
+        self, method: str, calls: Iterable[Any], /, *, timeout: float | None = None, return_errors: bool = False
+    ) -> list[Any]:
         """Of ``aio.Client``."""
         raise NotImplementedError
 

@@ -15,6 +15,7 @@ from ..errors import (
     MessageTooLarge,
     RemoteProtocolError,
     SparkPartitionServerError,
+    StreamLost,
     Unavailable,
 )
 from ..wire import codec
@@ -34,6 +35,8 @@ __all__ = [
     "never_sent",
     "nobody_answers",
     "not_sent",
+    "so_far",
+    "stream_lost",
     "timed_out",
 ]
 
@@ -195,6 +198,19 @@ def left(timeout: Any, rank: int | None, method: str) -> float:
         text = f"no time is left for it, its timeout is {seconds:.3g} s; it was not run"
         raise CallTimeout(text, rank=rank, method=method, definite=True)
     return seconds
+
+
+def so_far(items: int) -> str:
+    """What an error says of a stream that it ends."""
+    return f"{items} items had come"
+
+
+def stream_lost(error: CallError, items: int) -> StreamLost:
+    """The server was lost, or took the stream back, when some ``items`` had come already."""
+    text = f"{error.text}; {so_far(items)}; it is not begun again"
+    lost = StreamLost(text, rank=error.rank, method=error.method, endpoint=error.endpoint, code=error.code)
+    lost.items = items
+    return lost
 
 
 def closed(rank: int | None, method: str | None) -> Unavailable:

@@ -5,24 +5,48 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
 from ..core.inflight import Inflight
-from ..errors import Overloaded, RemoteProtocolError, SparkPartitionServerError
+from ..errors import CallError, Overloaded, RemoteProtocolError, SparkPartitionServerError
 from ..net.clock import monotonic
 from ..net.loop_lane import LoopLane
 from ..options import ClientOptions
-from ..wire.messages import Cancel, Error, Frame, Member, Message, Reply
-from ..wire.payload import decode_value
+from ..wire.messages import Cancel, Error, Frame, Items, Member, Message, Reply, Results
+from ..wire.payload import decode_value, size_of
 from ..wire.zmtp import Allocate, Frames
 from .answers import Answers, Asked, failure, not_sent, timed_out
 
-__all__ = ["Line"]
+__all__ = ["Batch", "Feeding", "Line"]
 
 LOOK = 0.01  # seconds between two looks for deadlines that have come
 
-# What is known of a call under way: its future, method and number, and the seconds that it was given.
-Token = tuple["asyncio.Future[Any]", str, int, float]
+
+class Batch(NamedTuple):
+    """What the runs of a batch have returned.
+
+    Attributes:
+        results: of each run.
+        errors: of those that failed, by the index of the run.
+        octets, arrays: of all results together.
+    """
+
+    results: list[Any]
+    errors: dict[int, CallError]
+    octets: int
+    arrays: int
+
+
+class Feeding(Protocol):
+    """What takes the items of a stream."""
+
+    def add(self, message: Items) -> None:
+        """Some have come. Raises ``RemoteProtocolError`` if they should not have."""
+
+
+# What is known of a call under way: its future, method and number, the seconds that it was given, and what it is: a
+# call (0), a batch of so many runs, or a stream.
+Token = tuple["asyncio.Future[Any]", str, int, float, "int | Feeding"]
 
 
 class Line(LoopLane):
@@ -64,26 +88,38 @@ class Line(LoopLane):
     # --------------------------------------------------------------------------------------------- calls
 
     def begin(
-        self, call_id: int, method: str, frames: list[Frame], octets: int, seconds: float, deadline: float
+        self,
+        call_id: int,
+        method: str,
+        frames: list[Frame],
+        octets: int,
+        seconds: float,
+        deadline: float,
+        what: int | Feeding = 0,
     ) -> asyncio.Future[Any]:
         """Sends a request. Returns what its answer will be found in.
 
         Args:
             seconds: that the call was given, all its tries together.
             deadline: of this try.
+            what: a call (0), a batch of so many runs, or who takes the items of a stream.
 
         Raises:
             Overloaded: too many calls are under way to this server.
         """
         future = self._make_future()
         inflight = self.inflight
-        if not inflight.begin(call_id, (future, method, call_id, seconds), deadline, octets):
+        if not inflight.begin(call_id, (future, method, call_id, seconds, what), deadline, octets):
             text = f"{len(inflight)} calls of {inflight.bytes} octets are under way to its server, which is too many"
             raise Overloaded(text, rank=self.member.rank, method=method, endpoint=self.endpoint, definite=True)
         self.send(frames, call_id)
         if inflight.deadline < self._timer_at:
             self._wake_at(inflight.deadline)
         return future
+
+    def future(self) -> asyncio.Future[Any]:
+        """A future of the line's loop."""
+        return self._make_future()
 
     def cancel(self, call_id: int) -> None:
         """Nobody waits for a call any more: its slot is free, and its server is told."""
@@ -98,7 +134,7 @@ class Line(LoopLane):
             try:
                 call_id = self._call_id_of(frames)
                 if call_id is None:
-                    self._other(self._answers.message(frames, self.endpoint))
+                    self._other(self._answers.message(frames, self.endpoint), frames)
                     continue
             except SparkPartitionServerError as error:
                 self.close(error)
@@ -112,17 +148,37 @@ class Line(LoopLane):
                     except (RemoteProtocolError, ImportError) as error:
                         future.set_exception(error)
 
-    def _other(self, message: Message) -> None:
+    def _other(self, message: Message, frames: Frames) -> None:
         """An answer that is not this version's plain reply."""
-        if not isinstance(message, (Reply, Error)):
+        if isinstance(message, Items):
+            self._feed(message)
+            return
+        if not isinstance(message, (Reply, Error, Results)):
             return
         token = self.inflight.receive(message.call_id)
         if token is None or token[0].done():
             return
+        asked, runs = self._asked(token), token[4]
         try:
-            token[0].set_result(self._answers.value(message, self._asked(token)))
+            if isinstance(message, Results) and isinstance(runs, int) and runs:
+                results, errors = self._answers.results(message, asked, runs)
+                token[0].set_result(Batch(results, errors, size_of(frames), len(frames) - 3))
+            else:
+                token[0].set_result(self._answers.value(message, asked))
         except (SparkPartitionServerError, ImportError) as error:
             token[0].set_exception(error)
+
+    def _feed(self, message: Items) -> None:
+        """Items of a stream have come; of one that is over they are late."""
+        token = self.inflight.find(message.call_id)
+        if token is None or isinstance(token[4], int):
+            return
+        try:
+            token[4].add(message)
+        except (SparkPartitionServerError, ImportError) as error:
+            self.cancel(message.call_id)
+            if not token[0].done():
+                token[0].set_exception(failure(self._asked(token), error))
 
     def ended(self, error: Exception) -> None:
         self._forget(self)
@@ -152,7 +208,7 @@ class Line(LoopLane):
         now = monotonic()
         waiting = self.waiting()
         for token in self.inflight.expired(now):
-            future, _, call_id, seconds = token
+            future, _, call_id, seconds, _ = token
             if not future.done():
                 asked = self._asked(token)
                 if call_id in waiting:

@@ -6,22 +6,21 @@ from collections.abc import Iterable
 from typing import Any
 
 from ..core.retry import Retry
-from ..errors import CallError, InvalidArguments, MethodNotFound, NotReady, RemoteProtocolError
+from ..errors import RemoteProtocolError
 from ..net.clock import monotonic
 from ..wire.codes import Code
 from ..wire.messages import Error, Message, Results
 from ..wire.payload import size_of
 from ..wire.zmtp import Frames
 from .answers import Asked
-from .batches import PROBE, RUNS_MAX, Group, Sizes, grouped, packed
+from .batches import Sizes, grouped
 from .fanout import WINDOW, Fanout
+from .harvest import STATUS, first_error, not_ready, planned, sorted_in, split
 from .parcels import Line, Parcel
 from .requests import check_method
 from .tries import Tries
 
 __all__ = ["call_all", "call_many", "wait_for_ready"]
-
-STATUS = "sps.status"  # every server answers it, whatever it has to do
 
 
 def call_all(
@@ -36,7 +35,7 @@ def call_all(
     out: list[Any] = [None] * size
     fanout = Fanout(tries, method, out, started, timeout, deadline)
     fanout.run(Parcel(rank, payload, [rank]) for rank in range(size))
-    return _checked(out, fanout.failed and not return_errors)
+    return first_error(out, fanout.failed and not return_errors)
 
 
 def call_many(
@@ -51,20 +50,11 @@ def call_many(
     if not count:
         return []
     size = tries.routes.size(deadline)
-    for rank, group in groups.items():
-        if not 0 <= rank < size:
-            text = f"there is no such partition; the cluster has {size}; this was calls[{group.places[0]}]"
-            raise InvalidArguments(text, rank=rank, method=method)
-    known = sizes.of(method)
-    parcels = []
-    for rank, group in groups.items():
-        for payload, runs, places in packed(group, requests.encode, known or PROBE, known or RUNS_MAX):
-            requests.check_size(payload, rank, method)
-            parcels.append(Parcel(rank, payload, places, runs))
+    parcels = planned(groups, size, method, sizes, requests)
     out: list[Any] = [None] * count
     fanout = Runs(tries, sizes, method, out, started, timeout, deadline)
     fanout.run(parcels)
-    return _checked(out, fanout.failed and not return_errors)
+    return first_error(out, fanout.failed and not return_errors)
 
 
 def wait_for_ready(tries: Tries, timeout: float) -> None:
@@ -72,21 +62,7 @@ def wait_for_ready(tries: Tries, timeout: float) -> None:
     waiting = Retry(tries.routes.calls)  # whatever the client's other calls do
     patient = Tries(tries.routes, tries.lanes, tries.answers, tries.ids, waiting, tries.room)
     found = call_all(patient, STATUS, (), {}, timeout, return_errors=True)
-    # a server that takes no calls is there all the same
-    errors = {
-        rank: one
-        for rank, one in enumerate(found)
-        if isinstance(one, Exception) and not isinstance(one, MethodNotFound)
-    }
-    if errors:
-        ready = [rank for rank in range(len(found)) if rank not in errors]
-        raise NotReady(ready, errors, timeout) from next(iter(errors.values()))
-
-
-def _checked(out: list[Any], failed: bool) -> list[Any]:
-    if failed:
-        raise next(one for one in out if isinstance(one, Exception))
-    return out
+    not_ready(found, timeout)
 
 
 class Runs(Fanout):
@@ -112,12 +88,12 @@ class Runs(Fanout):
             raise RemoteProtocolError(f"{parcel.lane.endpoint} answered a batch as if it were a call", Code.UNEXPECTED)
         asked = Asked(parcel.rank, self._method, parcel.lane.endpoint, parcel.call_id)
         results, errors = self._tries.answers.results(message, asked, len(parcel.runs))
-        out = self._out
-        for place, result in zip(parcel.places, results, strict=True):
-            out[place] = result
+        out, idempotent = self._out, self._method in self._tries.routes.calls.idempotent
+        again, failed = sorted_in(parcel, results, errors, out, idempotent)
+        self.failed = self.failed or failed
         self._learn(len(parcel.runs), frames)
-        if errors:
-            self._runs_failed(parcel, errors)
+        if again:
+            self._split(parcel, again, self._sizes.halve(self._method, len(parcel.runs)))
         self._left -= 1
 
     def _learn(self, runs: int, frames: Frames) -> None:
@@ -130,29 +106,9 @@ class Runs(Fanout):
             for parcel in [one for one in line.waiting if one.runs is not None and len(one.runs) > most]:
                 line.waiting.remove(parcel)
                 self._left -= 1
-                self._split(parcel.rank, parcel.runs or [], parcel.places, most)
+                self._split(parcel, None, most)
             self._queue(line)
 
-    def _split(self, rank: int, runs: list[list[Any]], places: list[int], most: int) -> None:
-        group = Group()
-        group.runs, group.places = runs, places
-        for payload, some, where in packed(group, self._requests.encode, most, most):
-            self._add(Parcel(rank, payload, where, some))
-
-    def _runs_failed(self, parcel: Parcel, errors: dict[int, CallError]) -> None:
-        """Some runs of a batch have failed. Those whose results had no room are repeated, if they may be."""
-        assert parcel.runs is not None
-        repeatable = len(parcel.runs) > 1 and self._method in self._tries.routes.calls.idempotent
-        again = []
-        for index, error in errors.items():
-            if repeatable and error.code == Code.REPLY_TOO_LARGE:
-                again.append(index)
-                continue
-            place = parcel.places[index]
-            error.add(f"this was calls[{place}]")
-            self._out[place] = error
-            self.failed = True
-        if again:
-            most = self._sizes.halve(self._method, len(parcel.runs))
-            runs, places = [parcel.runs[index] for index in again], [parcel.places[index] for index in again]
-            self._split(parcel.rank, runs, places, most)
+    def _split(self, parcel: Parcel, indexes: list[int] | None, most: int) -> None:
+        for smaller in split(parcel, indexes, most, self._requests.encode):
+            self._add(smaller)

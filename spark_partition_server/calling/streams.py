@@ -18,7 +18,6 @@ from ..errors import (
     CallOutcomeUnknown,
     Overloaded,
     RemoteProtocolError,
-    StreamLost,
     Unavailable,
 )
 from ..net.clock import monotonic
@@ -27,7 +26,7 @@ from ..wire.codes import Code
 from ..wire.messages import Frame, Items, Member
 from ..wire.payload import decode_value, size_of
 from ..wire.zmtp import Frames
-from .answers import Asked, closed_after, failure, not_sent, timed_out
+from .answers import Asked, closed_after, failure, not_sent, so_far, stream_lost, timed_out
 from .tries import Tries
 
 __all__ = ["CREDIT", "Stream"]
@@ -171,12 +170,13 @@ class Stream:
                 self._receive(self._lane, deadline)
             except (Unavailable, Overloaded, CallOutcomeUnknown) as error:
                 if self._came:
-                    self._last = self._lost(error)
+                    self._last = stream_lost(error, self._came)
+                    self._last.__cause__ = error
                 else:
                     self._again(error, deadline)
                     self._open(deadline)
             except CallError as error:
-                error.add(self._so_far())
+                error.add(so_far(self._came))
                 self._last = error
 
     def _receive(self, lane: Lane, deadline: float) -> None:
@@ -229,17 +229,6 @@ class Stream:
             self._broken = error
 
     # -------------------------------------------------------------------------------------------------- the ends
-
-    def _lost(self, error: CallError) -> CallError:
-        """The server was lost, or took the stream back, when some items had come already."""
-        text = f"{error.text}; {self._so_far()}; it is not begun again"
-        lost = StreamLost(text, rank=self._rank, method=self._method, endpoint=error.endpoint, code=error.code)
-        lost.items = self._came
-        lost.__cause__ = error
-        return lost
-
-    def _so_far(self) -> str:
-        return f"{self._came} items had come"
 
     def _drop(self) -> None:
         lane, self._lane = self._lane, None

@@ -8,6 +8,7 @@ from __future__ import annotations
 import pytest
 import test_faces_calls
 import test_faces_errors
+import test_faces_many
 import test_faces_restarts
 from support.faces import RELAYED, Face
 
@@ -18,9 +19,10 @@ DIRECT = {
     "test_an_idempotent_method_is_repeated_when_its_connection_is_cut",
     "test_call_all_repeats_idempotent_methods_too",
     "test_another_method_is_not_repeated_and_its_outcome_is_unknown",
+    "test_a_connection_that_is_lost_by_each_face",
 }
 
-for module in (test_faces_calls, test_faces_errors, test_faces_restarts):
+for module in (test_faces_calls, test_faces_errors, test_faces_many, test_faces_restarts):
     for name, found in vars(module).items():
         if name not in DIRECT and (name.startswith("test_") or hasattr(found, "_fixture_function")):
             globals()[name] = found

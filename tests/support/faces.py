@@ -115,6 +115,18 @@ class Looping(Face):
     def call_all(self, *args: Any, **kwargs: Any) -> Any:
         return self.run(self.client.call_all(*args, **kwargs))
 
+    def call_many(self, *args: Any, **kwargs: Any) -> Any:
+        return self.run(self.client.call_many(*args, **kwargs))
+
+    def stream(self, *args: Any, **kwargs: Any) -> Any:
+        async def made() -> Any:
+            return self.client.stream(*args, **kwargs)
+
+        return _Streaming(self, self.run(made()))
+
+    def wait_for_ready(self, *args: Any, **kwargs: Any) -> None:
+        self.run(self.client.wait_for_ready(*args, **kwargs))
+
     def call_key(self, *args: Any, **kwargs: Any) -> Any:
         return self.run(self.client.call_key(*args, **kwargs))
 
@@ -165,6 +177,39 @@ class _Waiting:
 
     def __repr__(self) -> str:
         return repr(self._partition)
+
+
+class _Streaming:
+    """A stream whose items are waited for."""
+
+    def __init__(self, face: Looping, stream: Any) -> None:
+        self._face = face
+        self._stream = stream
+
+    def __iter__(self) -> Any:
+        return self
+
+    def __next__(self) -> Any:
+        try:
+            return self._face.run(self._next())
+        except StopAsyncIteration:
+            raise StopIteration(self._stream.returned) from None
+
+    async def _next(self) -> Any:
+        return await self._stream.__anext__()
+
+    @property
+    def items(self) -> int:
+        return self._stream.items
+
+    def close(self) -> None:
+        self._face.run(self._stream.aclose())
+
+    def __enter__(self) -> Any:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
 
 
 class Relayed(Blocking):

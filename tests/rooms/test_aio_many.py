@@ -1,0 +1,131 @@
+"""What only an asyncio client can do with streams and many calls: cancel them, drop them, mix them."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import uvloop
+from support.generators import Source
+from support.probe import LONG, switches
+from support.wait import wait_until
+
+from spark_partition_server import ClientOptions, aio
+from spark_partition_server.testing import LocalCluster, local_cluster
+
+Run = Callable[[Any], Any]
+
+
+@pytest.fixture(params=["asyncio", "uvloop"])
+def run(request: pytest.FixtureRequest) -> Run:
+    return asyncio.run if request.param == "asyncio" else uvloop.run
+
+
+@pytest.fixture
+def sources() -> Iterator[LocalCluster]:
+    switches.reset()
+    with local_cluster(Source(), [[], [], []]) as made:
+        yield made
+        switches.gate.set()
+
+
+def client_of(cluster: LocalCluster, **options: Any) -> aio.Client:
+    given = ClientOptions(**{"timeout": LONG, **options})
+    return aio.Client(cluster.coordinator.get_url(), cluster.coordinator.run_id, given)
+
+
+async def until(predicate: Callable[[], Any]) -> None:
+    await asyncio.get_running_loop().run_in_executor(None, wait_until, predicate)
+
+
+def test_a_cancelled_reader_ends_its_stream(sources, run):
+    """While it waits for an item; its place is free, and calls on the same connection go on."""
+
+    async def main() -> None:
+        async with client_of(sources) as client:
+            stream = client.stream(1, "wait")
+            assert await stream.__anext__() == 1
+            with pytest.raises(asyncio.TimeoutError):
+                await asyncio.wait_for(stream.__anext__(), 0.2)
+            assert [item async for item in stream] == []
+            assert len(client._lines.ready[1].inflight) == 0
+            assert client._tries.room.active == {}
+            switches.gate.set()
+            assert await client.call(1, "plain") == 7
+
+    run(main())
+
+
+def test_a_stream_that_is_dropped_closes_its_generator(sources, run):
+    """By ``break``; one that was never read has never begun."""
+
+    async def main() -> None:
+        async with client_of(sources, calls_max=1) as client:
+            client.stream(1, "count", 10**6)
+            async for item in client.stream(1, "count", 10**6):
+                if item == 5:
+                    break
+            gc.collect()
+            await until(lambda: switches.runs["closed"] == 1)
+            assert await client.call(1, "plain") == 7
+
+    run(main())
+
+
+def test_one_task_reads_a_stream(sources, run):
+    """A second one is told so, and the first goes on."""
+
+    async def main() -> None:
+        async with client_of(sources) as client, client.stream(1, "wait") as stream:
+            assert await stream.__anext__() == 1
+            first = asyncio.ensure_future(stream.__anext__())
+            await until(switches.entered.is_set)
+            with pytest.raises(RuntimeError, match="another task"):
+                await stream.__anext__()
+            switches.gate.set()
+            assert await first == 2
+            assert [item async for item in stream] == []
+            assert stream.returned is None
+
+    run(main())
+
+
+def test_many_streams_and_calls_share_one_connection(sources, run):
+    """Twenty streams beside each other, and calls between; each gets what is its own."""
+
+    async def main() -> None:
+        async with client_of(sources) as client:
+
+            async def read(count: int) -> list[int]:
+                return [item async for item in client.stream(1, "count", count, credit=7)]
+
+            counts = range(100, 120)
+            *got, plain = await asyncio.gather(*(read(count) for count in counts), client.call(1, "plain"))
+            assert got == [list(range(count)) for count in counts]
+            assert plain == 7
+            (server,) = [one for one in switches.servers if one.partition_ind == 1]
+            assert server._listener.connections == 1
+
+    run(main())
+
+
+def test_cancelling_call_many_takes_all_of_it_back(cluster, run):
+    """What its servers have not begun is not run; the client has its places again."""
+
+    async def main() -> None:
+        async with client_of(cluster) as client:
+            calls = [(rank, f"{rank}-{number}") for rank in range(3) for number in range(100)]
+            task = asyncio.ensure_future(client.call_many("wait", calls))
+            await until(lambda: sum(switches.runs.values()) == 3)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            assert [len(line.inflight) for line in client._lines.ready.values()] == [0, 0, 0]
+            assert client._tries.room.active == {}
+            switches.gate.set()
+            assert await client.call_all("rank") == [0, 1, 2]
+
+    run(main())
