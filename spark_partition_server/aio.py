@@ -18,14 +18,14 @@ from collections.abc import Generator, Iterable
 from typing import Any
 
 from . import connection_file
-from .calling.answers import Answers
+from .calling.answers import Answers, left
 from .calling.batches import Sizes
 from .calling.loop_lines import Lines
 from .calling.loop_many import call_all, call_many, wait_for_ready
 from .calling.loop_routes import LoopRoutes
 from .calling.loop_streams import LoopStream
 from .calling.loop_tries import LoopTries
-from .calling.requests import Requests, rank_of
+from .calling.requests import Requests, rank_of, seconds_of
 from .calling.room import Room
 from .calling.routes import Failure
 from .calling.streams import CREDIT
@@ -122,9 +122,8 @@ class Client(LoopKeyedCalls):
             ClusterError: the cluster is over (``ClusterClosed``, ``JobFailed``) or gone (``CoordinatorLost``).
             RuntimeError: the client is in use in another loop.
         """
-        if timeout is None:
-            timeout = self._timeout
         rank = rank_of(partition)
+        timeout = self._timeout if timeout is None else left(timeout, rank, method)
         payload = self._requests.payload(rank, method, args, kwargs)
         if self._loop is not asyncio.get_running_loop():
             self._settle()
@@ -150,7 +149,8 @@ class Client(LoopKeyedCalls):
             ClusterError: the cluster is over or gone.
         """
         self._settle()
-        return await call_all(self._tries, method, args, kwargs, self._seconds(timeout), return_errors)
+        seconds = self._for_many(timeout, method, return_errors)
+        return await call_all(self._tries, method, args, kwargs, seconds, return_errors)
 
     async def call_many(
         self, method: str, calls: Iterable[Any], /, *, timeout: float | None = None, return_errors: bool = False
@@ -172,7 +172,8 @@ class Client(LoopKeyedCalls):
             ClusterError: the cluster is over or gone.
         """
         self._settle()
-        return await call_many(self._tries, self._sizes, method, calls, self._seconds(timeout), return_errors)
+        seconds = self._for_many(timeout, method, return_errors)
+        return await call_many(self._tries, self._sizes, method, calls, seconds, return_errors)
 
     def stream(
         self,
@@ -202,12 +203,15 @@ class Client(LoopKeyedCalls):
         rank = rank_of(partition)
         if type(credit) is not int or not 0 < credit < 1 << 32:
             raise ValueError(f"credit must be a number of items above 0, not {credit!r:.60}")
+        seconds = self._timeout if timeout is None else left(timeout, rank, method)
         payload = self._requests.payload(rank, method, args, kwargs)
         self._settle()
-        return LoopStream(self._tries, rank, method, payload, self._seconds(timeout), credit)
+        return LoopStream(self._tries, rank, method, payload, seconds, credit)
 
-    def _seconds(self, timeout: float | None) -> float:
-        return self._timeout if timeout is None else timeout
+    def _for_many(self, timeout: float | None, method: str, return_errors: bool) -> float:
+        if timeout is None:
+            return self._timeout
+        return seconds_of(timeout) if return_errors else left(timeout, None, method)
 
     # ------------------------------------------------------------------------------------- what is around them
 
@@ -224,7 +228,7 @@ class Client(LoopKeyedCalls):
         """
         self._settle()
         now = monotonic()
-        await self._routes.refresh(now, now + (self._timeout if timeout is None else timeout))
+        await self._routes.refresh(now, now + (self._timeout if timeout is None else seconds_of(timeout)))
 
     async def wait_for_ready(self, timeout: float | None = None) -> None:
         """Returns once every partition is served and answers.
@@ -237,7 +241,7 @@ class Client(LoopKeyedCalls):
             ClusterError: the cluster is over or gone.
         """
         self._settle()
-        await wait_for_ready(self._tries, self._seconds(timeout))
+        await wait_for_ready(self._tries, self._timeout if timeout is None else seconds_of(timeout))
 
     def close(self) -> None:
         """Ends every call and every connection. Their sockets are closed in the next turn of the loop."""
