@@ -94,9 +94,11 @@ def failed(call_id: int, handler: Handler, args: Any, kwargs: Any, error: BaseEx
     inner = error.__traceback__.tb_next if error.__traceback__ else None
     if isinstance(error, TypeError) and inner is None:  # raised by the call itself, not inside the method
         try:
-            inspect.signature(handler).bind(*args, **kwargs)
+            signature = inspect.signature(handler)
+            signature.bind(*args, **kwargs)
         except TypeError as mismatch:
-            return invalid(call_id, f"the arguments do not fit: {mismatch}")
+            name = getattr(handler, "__name__", "the method")
+            return invalid(call_id, f"the arguments do not fit: {mismatch}; it is {name}{signature}")
         except ValueError:
             pass  # no signature to be had
     if inner is not None:
