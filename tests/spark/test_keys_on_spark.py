@@ -141,7 +141,8 @@ def test_keys_that_were_changed_behind_sparks_back(sc: Any, pairs: Any, caplog: 
     with caplog.at_level(logging.WARNING), Cluster(sc, changed, lookup_server(), verbose=False) as cluster:
         assert sum(cluster.client().call_all("count")) == len(KEYS)  # it serves all the same
     (text,) = [one.getMessage() for one in caplog.records if "misplaced" in one.getMessage()]
-    assert "!' lives in partition" in text
+    # whichever of the wrong keys the shuffle delivered first; one of them is so long that its end is not shown
+    assert "!' lives in partition" in text or "xxx... lives in partition" in text
     assert "portable_hash" in text
 
 
