@@ -257,7 +257,7 @@ def test_a_breach_is_found(rule: Rule, room: str, text: str) -> None:
         ("wire/payload.py", "def f():\n    import numpy"),
         ("core/x.py", "import hmac\nfrom ..wire import codec"),
         ("net/clock.py", "from time import monotonic"),
-        ("client.py", "import time\n\ndef f():\n    time.sleep(1)"),
+        ("client.py", "import time\nfrom time import sleep\n\nPAUSE = time.sleep"),
         ("cluster.py", "if TYPE_CHECKING:\n    from pyspark import SparkContext\nfrom .spark import job"),
         ("spark/x.py", "import pickle\n\ndef f():\n    import pyspark"),
         ("client.py", "TABLE = {1: 2}\n__all__ = ['a']\nNAMES = ('a',)\n\ndef f():\n    own = []\n    own.append(1)"),

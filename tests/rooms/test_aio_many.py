@@ -11,7 +11,7 @@ import pytest
 import uvloop
 from support.generators import Source
 from support.probe import LONG, switches
-from support.wait import wait_until
+from support.wait import until
 
 from spark_partition_server import ClientOptions, aio
 from spark_partition_server.testing import LocalCluster, local_cluster
@@ -35,10 +35,6 @@ def sources() -> Iterator[LocalCluster]:
 def client_of(cluster: LocalCluster, **options: Any) -> aio.Client:
     given = ClientOptions(**{"timeout": LONG, **options})
     return aio.Client(cluster.coordinator.get_url(), cluster.coordinator.run_id, given)
-
-
-async def until(predicate: Callable[[], Any]) -> None:
-    await asyncio.get_running_loop().run_in_executor(None, wait_until, predicate)
 
 
 def test_a_cancelled_reader_ends_its_stream(sources, run):
@@ -82,6 +78,7 @@ def test_one_task_reads_a_stream(sources, run):
         async with client_of(sources) as client, client.stream(1, "wait") as stream:
             assert await stream.__anext__() == 1
             first = asyncio.ensure_future(stream.__anext__())
+            await asyncio.sleep(0)  # it is the one that waits
             await until(switches.entered.is_set)
             with pytest.raises(RuntimeError, match="another task"):
                 await stream.__anext__()

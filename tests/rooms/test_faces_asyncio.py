@@ -12,7 +12,7 @@ import pytest
 import uvloop
 from support.lanes import Acceptor
 from support.probe import LONG, switches
-from support.wait import wait_until
+from support.wait import until, wait_until
 
 from spark_partition_server import ClientOptions, aio
 from spark_partition_server.errors import CallOutcomeUnknown, CallTimeout, Overloaded, Unavailable
@@ -34,11 +34,6 @@ def run(request: pytest.FixtureRequest) -> Iterator[Run]:
 def client_of(cluster: LocalCluster, **options: Any) -> aio.Client:
     given = ClientOptions(**{"timeout": LONG, **options})
     return aio.Client(cluster.coordinator.get_url(), cluster.coordinator.run_id, given)
-
-
-async def until(predicate: Callable[[], Any]) -> None:
-    """``wait_until`` beside the loop."""
-    await asyncio.get_running_loop().run_in_executor(None, wait_until, predicate)
 
 
 # ----------------------------------------------------------------------------------------- coming and going
@@ -102,7 +97,8 @@ def test_closing_while_connections_are_made_ends_the_calls(cluster, run):
         real = client._routes.calls.members[1]
         client._routes.calls.members[1] = Member(1, real.incarnation, 0, real.host, real.port, endpoint)
         calls = [asyncio.create_task(client.call(1, "get", "b")) for _ in range(5)]
-        await asyncio.sleep(0.05)
+        await asyncio.get_running_loop().run_in_executor(None, silent.accepted)
+        assert not any(call.done() for call in calls)
         await client.aclose()
         for call in calls:
             with pytest.raises(Unavailable):
@@ -123,16 +119,15 @@ def test_a_cancelled_call_frees_its_place_on_both_sides(cluster, run):
             busy = asyncio.create_task(client.call(1, "wait"))
             await until(switches.entered.is_set)
             given_up = [asyncio.create_task(client.call(1, "run", "x")) for _ in range(10)]
-            await asyncio.sleep(0.05)
             line = client._lines.ready[1]
-            assert len(line.inflight) == 11
+            await until(lambda: len(line.inflight) == 11)
             for task in given_up:
                 task.cancel()
             results = await asyncio.gather(*given_up, return_exceptions=True)
             assert all(isinstance(result, asyncio.CancelledError) for result in results)
             assert len(line.inflight) == 1
             after = asyncio.create_task(client.call(1, "run", "y"))
-            await asyncio.sleep(0.05)
+            await until(lambda: len(line.inflight) == 2)
             switches.gate.set()
             assert await busy == "wait"
             assert await after == 1

@@ -29,8 +29,8 @@ class Modes(QueryServer):
         return threading.current_thread().name
 
     @method
-    async def there(self, pause: float = 0.0) -> str:
-        await asyncio.sleep(pause)
+    async def there(self) -> str:
+        await asyncio.sleep(0)
         return threading.current_thread().name
 
     @method

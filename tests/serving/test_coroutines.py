@@ -9,7 +9,7 @@ import threading
 
 import pytest
 from support.answers import Asked, Served, value_of
-from support.wait import wait_until
+from support.wait import until, wait_until
 
 from spark_partition_server.serving import answering as answering_module
 from spark_partition_server.wire.codes import Code
@@ -30,8 +30,7 @@ class Slow:
     async def wait(self, value):
         self.entered += 1
         try:
-            while not self.open:
-                await asyncio.sleep(0.002)
+            await until(lambda: self.open, LONG)
         except asyncio.CancelledError:
             self.cancelled.append(value)
             raise
@@ -62,7 +61,7 @@ class Slow:
         self.entered += 1
         while not self.open:
             with contextlib.suppress(asyncio.CancelledError):
-                await asyncio.sleep(0.002)
+                await until(lambda: self.open, LONG)
 
 
 @pytest.fixture

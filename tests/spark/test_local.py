@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from support.gate import Gate
 from support.servers import failing_server, lookup_server
 from support.spark import spark_application
 from support.wait import wait_until
@@ -179,20 +180,15 @@ def test_slots_held_by_another_cluster_count(sc: Any, pairs: Any) -> None:
 
 def test_slots_held_by_other_jobs_time_out_with_the_reason(sc: Any, pairs: Any, tmp_path: Any) -> None:
     """Another job holds a slot: start() gives up for lack of progress and says who is missing."""
-    gate = str(tmp_path / "gate")
+    with Gate(tmp_path / "gate") as gate:
+        wait = gate.waiter()
 
-    def wait_for_gate(rows: Any) -> Any:
-        import os
-        import time
+        def hold(rows: Any) -> Any:
+            wait()
+            return rows
 
-        end = time.monotonic() + 60
-        while not os.path.exists(gate) and time.monotonic() < end:
-            time.sleep(0.05)
-        return rows
-
-    thread = threading.Thread(target=sc.parallelize([1], 1).mapPartitions(wait_for_gate).count)
-    thread.start()
-    try:
+        thread = threading.Thread(target=sc.parallelize([1], 1).mapPartitions(hold).count)
+        thread.start()
         wait_until(lambda: sc.statusTracker().getActiveJobsIds(), 10, "the other job to run")
         options = ClusterOptions(start_timeout=2.0)
         cluster = Cluster(sc, pairs, lookup_server(), verbose=False, options=options)
@@ -201,10 +197,8 @@ def test_slots_held_by_other_jobs_time_out_with_the_reason(sc: Any, pairs: Any, 
         assert len(caught.value.registered) == len(caught.value.missing) == 1
         assert "Spark runs 1 of the 2 tasks on 2 slots" in str(caught.value)
         assert not cluster.is_active()
-    finally:
-        with open(gate, "w"):
-            pass
-        thread.join()
+    thread.join(60)
+    assert not thread.is_alive()
 
 
 def test_no_partitions(sc: Any) -> None:
@@ -308,14 +302,18 @@ def test_killed_server_without_retries(sc: Any, pairs: Any) -> None:
     assert not cluster.is_active()
 
 
-def test_stop_while_starting(sc: Any, pairs: Any) -> None:
-    """stop() from another thread ends a start() that waits."""
+def test_stop_while_starting(sc: Any, pairs: Any, tmp_path: Any) -> None:
+    """stop() from another thread ends a start() that waits, and the tasks that are still in init_partition."""
+    with Gate(tmp_path / "gate") as gate:
+        _stopped_while_starting(sc, pairs, gate)
+
+
+def _stopped_while_starting(sc: Any, pairs: Any, gate: Gate) -> None:
+    wait = gate.waiter()
 
     class Slow(type(lookup_server())):  # type: ignore[misc]
         def init_partition(self, rows: Any) -> None:
-            import time
-
-            time.sleep(20)
+            wait()
 
     cluster = Cluster(sc, pairs, Slow(), verbose=False)
     raised: list[BaseException] = []
