@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 from support.faces import FACES, Face
+from support.generators import Source
 from support.leaks import leaves_nothing
 from support.probe import LONG, PAIRS, Probe, switches
 
@@ -19,6 +20,15 @@ __all__ = ["leaves_nothing"]
 def cluster() -> Iterator[LocalCluster]:
     switches.reset()
     with local_cluster(Probe(), PAIRS) as made:
+        yield made
+        switches.gate.set()
+
+
+@pytest.fixture
+def sources() -> Iterator[LocalCluster]:
+    """Three servers whose methods are generators."""
+    switches.reset()
+    with local_cluster(Source(), [[], [], []]) as made:
         yield made
         switches.gate.set()
 

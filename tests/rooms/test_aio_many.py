@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import uvloop
-from support.generators import Source
 from support.probe import LONG, switches
 from support.wait import until
 
 from spark_partition_server import ClientOptions, aio
-from spark_partition_server.testing import LocalCluster, local_cluster
+from spark_partition_server.testing import LocalCluster
 
 Run = Callable[[Any], Any]
 
@@ -22,14 +21,6 @@ Run = Callable[[Any], Any]
 @pytest.fixture(params=["asyncio", "uvloop"])
 def run(request: pytest.FixtureRequest) -> Run:
     return asyncio.run if request.param == "asyncio" else uvloop.run
-
-
-@pytest.fixture
-def sources() -> Iterator[LocalCluster]:
-    switches.reset()
-    with local_cluster(Source(), [[], [], []]) as made:
-        yield made
-        switches.gate.set()
 
 
 def client_of(cluster: LocalCluster, **options: Any) -> aio.Client:

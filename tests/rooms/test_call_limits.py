@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from support.astray import StandIn, lead_astray
 from support.lanes import serving
-from support.probe import LONG, Probe, switches
+from support.probe import LATE, LONG, Probe, switches
 from support.wait import wait_until
 
 from spark_partition_server import Client, ClientOptions
@@ -31,8 +31,6 @@ from spark_partition_server.partition_server import PartitionServer
 from spark_partition_server.testing import LocalCluster, local_cluster
 from spark_partition_server.wire.codes import Code
 from spark_partition_server.wire.messages import Cancel, Error, Reply, Request
-
-LATE = 0.6  # seconds over a deadline, on a shared machine
 
 
 def client_of(cluster: LocalCluster, **options: Any) -> Client:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy
 import pytest
-from support.probe import LONG, PAIRS, Probe, switches
+from support.probe import LATE, LONG, PAIRS, Probe, switches
 from support.wait import wait_until
 
 from spark_partition_server import Client, ClientOptions, QueryServer, method
@@ -23,9 +23,6 @@ from spark_partition_server.errors import (
     Unavailable,
 )
 from spark_partition_server.testing import local_cluster
-
-LATE = 0.6  # seconds over a deadline, on a shared machine
-
 
 # ------------------------------------------------------------------------------------------------ answers
 

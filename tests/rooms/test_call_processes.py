@@ -6,25 +6,20 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from support.generators import Source
-from support.probe import LONG, switches
+from support.probe import LONG
 
-from spark_partition_server.testing import LocalCluster, local_cluster
+from spark_partition_server.testing import LocalCluster
 
 ROOT = str(Path(__file__).parents[2])
 
 
 @pytest.fixture
-def cluster() -> Iterator[LocalCluster]:
-    switches.reset()
-    with local_cluster(Source(), [[], [], []]) as made:
-        yield made
-        switches.gate.set()
+def cluster(sources: LocalCluster) -> LocalCluster:
+    return sources
 
 
 def test_many_threads_share_a_client_in_every_way(cluster, client):

@@ -24,9 +24,6 @@ from spark_partition_server.wire.codes import Code
 from spark_partition_server.wire.messages import Error, Kind, Reply
 from spark_partition_server.wire.payload import encode_value
 
-LATE = 0.6  # seconds over a deadline; promised are 0.1, but a shared machine may hold any thread up
-
-
 # --------------------------------------------------------------------------------- threads, forks, the end
 
 

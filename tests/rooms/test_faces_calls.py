@@ -8,13 +8,10 @@ from typing import Any
 
 import pytest
 from support.lanes import patterned
-from support.probe import LONG, switches
+from support.probe import LATE, LONG, switches
 from support.wait import wait_until
 
 from spark_partition_server.errors import CallOutcomeUnknown, CallTimeout, CoordinatorLost, HandlerError, Unavailable
-
-LATE = 0.6  # seconds over a deadline; promised are 0.1, but a shared machine may hold any thread up
-
 
 # ------------------------------------------------------------------------------------------ answers
 

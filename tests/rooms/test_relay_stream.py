@@ -1,4 +1,4 @@
-"""Streams by way of the coordinator are streams: the tests of the direct ones, with ``route="relay"``.
+"""Streams by way of the coordinator are streams: the tests of the direct ones, by each face with ``route="relay"``.
 
 Those that cut or count a server's own connections are about the direct lane.
 """
@@ -6,7 +6,9 @@ Those that cut or count a server's own connections are about the direct lane.
 from __future__ import annotations
 
 import pytest
+import test_faces_streams
 import test_stream
+from support.faces import RELAYED, Face
 from support.probe import LONG
 
 from spark_partition_server import CallOutcomeUnknown, Client
@@ -14,14 +16,19 @@ from spark_partition_server.testing import LocalCluster
 from spark_partition_server.wire.codes import Code
 
 DIRECT = {
-    "test_a_server_that_is_lost_half_way",
-    "test_a_server_that_is_lost_before_the_first_item",
+    "test_a_server_that_is_lost_half_way_by_each_face",
     "test_a_stream_that_has_ended_leaves_its_connection_to_the_next",
 }
 
-for name, found in vars(test_stream).items():
-    if name not in DIRECT and (name.startswith("test_") or hasattr(found, "_fixture_function")):
-        globals()[name] = found
+for module in (test_faces_streams, test_stream):
+    for name, found in vars(module).items():
+        if name not in DIRECT and (name.startswith("test_") or hasattr(found, "_fixture_function")):
+            globals()[name] = found
+
+
+@pytest.fixture(params=sorted(RELAYED))
+def face_type(request: pytest.FixtureRequest) -> type[Face]:
+    return RELAYED[request.param]
 
 
 @pytest.fixture
@@ -29,16 +36,16 @@ def client(cluster: LocalCluster) -> Client:
     return cluster.client(timeout=LONG, route="relay")
 
 
-def test_a_server_that_is_lost_while_it_streams(cluster, client):
-    """[8.48]: the items that have come are kept, and then the reader is told."""
-    stream = client.stream(1, "count", 1_000_000, credit=2)
+def test_a_server_that_is_lost_while_it_streams(cluster, face):
+    """[8.48]: the items that have come are kept, and then the reader is told; by each face."""
+    stream = face.stream(1, "count", 1_000_000, credit=2)
     assert next(stream) == 0
     cluster.launch(1, attempt=1)  # a later life takes over: the earlier one is no member any more
     with pytest.raises(CallOutcomeUnknown) as caught:
         for _ in stream:
             pass
     assert caught.value.code == Code.LOST
-    assert list(client.stream(1, "count", 3)) == [0, 1, 2]
+    assert list(face.stream(1, "count", 3)) == [0, 1, 2]
 
 
 def test_a_stream_and_calls_of_one_thread_share_a_connection(client):

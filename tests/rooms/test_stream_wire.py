@@ -2,29 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from support.astray import StandIn, lead_astray
-from support.generators import Source
 from support.lanes import serving
-from support.probe import switches
 from support.wait import wait_until
 
 from spark_partition_server.errors import CallTimeout, RemoteProtocolError
-from spark_partition_server.testing import LocalCluster, local_cluster
+from spark_partition_server.testing import LocalCluster
 from spark_partition_server.wire.codes import Code
 from spark_partition_server.wire.messages import Error, Items, Reply, Stream
 from spark_partition_server.wire.payload import encode_value
 
 
 @pytest.fixture
-def cluster() -> Iterator[LocalCluster]:
-    switches.reset()
-    with local_cluster(Source(), [[], [], []]) as made:
-        yield made
-        switches.gate.set()
+def cluster(sources: LocalCluster) -> LocalCluster:
+    return sources
 
 
 def items(number: int, sequence: int, values: Any) -> Items:

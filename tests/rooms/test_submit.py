@@ -12,14 +12,11 @@ from concurrent.futures import TimeoutError as FutureTimeout
 from typing import Any
 
 import pytest
-from support.probe import LONG, switches
+from support.probe import LATE, LONG, switches
 from support.wait import wait_until
 
 from spark_partition_server import Client, ClientOptions
 from spark_partition_server.errors import CallTimeout, HandlerError, MessageTooLarge, MethodNotFound, Overloaded
-
-LATE = 0.6  # seconds over a deadline; promised are 0.1, but a shared machine may hold any thread up
-
 
 # ----------------------------------------------------------------------------------------------- answers
 

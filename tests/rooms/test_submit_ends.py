@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from support.lanes import Acceptor, serving
-from support.probe import LONG, switches
+from support.probe import LATE, LONG, switches
 from support.wait import wait_until
 from test_faces_errors import lead_astray
 
@@ -24,9 +24,6 @@ from spark_partition_server.errors import CallOutcomeUnknown, CallTimeout, Coord
 from spark_partition_server.wire import codec
 from spark_partition_server.wire.codes import Code
 from spark_partition_server.wire.messages import Cancel, Error, Kind, Reply
-
-LATE = 0.6  # seconds over a deadline; promised are 0.1, but a shared machine may hold any thread up
-
 
 # ---------------------------------------------------------------------------------------------- cancels
 
