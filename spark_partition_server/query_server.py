@@ -132,6 +132,7 @@ class QueryServer(PartitionServer):
                 options.connections_max,
                 options.handshake_timeout,
                 options.write_timeout,
+                sift=self._answering.sift,
                 gone=self._answering.gone,
                 work=self._answering.work,
                 busy=self._answering.busy,

@@ -11,6 +11,8 @@ import selectors
 import socket
 from collections.abc import Callable, Sequence
 
+from .endpoints import may_share
+
 __all__ = ["ACCEPT_PAUSE", "Accepting"]
 
 log = logging.getLogger("spark_partition_server.net")
@@ -25,7 +27,7 @@ class Accepting:
 
     Args:
         listening: bound sockets; closed by ``close``.
-        accept: takes an accepted socket over.
+        accept: takes an accepted socket over, with its options set.
         make_room: closes somebody who has not finished its handshake; returns whether there was one.
 
     Attributes:
@@ -87,7 +89,8 @@ class Accepting:
                     return
                 log.warning("accept failed error=%s", error)
                 return
-            self._accept(accepted)
+            if _prepared(accepted):
+                self._accept(accepted)
 
     def _full(self, listening: socket.socket, error: OSError, now: float) -> None:
         """The descriptor table is full: whoever has not finished its handshake gives way, then the newcomer."""
@@ -114,6 +117,19 @@ class Accepting:
         if self._spare is None:
             with contextlib.suppress(OSError):
                 self._spare = os.open(os.devnull, os.O_RDONLY)
+
+
+def _prepared(accepted: socket.socket) -> bool:
+    """Sets the options of an accepted socket; one of another user's process is closed instead."""
+    accepted.setblocking(False)
+    if accepted.family != socket.AF_UNIX:
+        accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        accepted.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    elif not may_share(accepted):
+        log.warning("refused: a process of another user connects to the same-host lane")
+        accepted.close()
+        return False
+    return True
 
 
 def _has_newcomer(listening: socket.socket) -> bool:

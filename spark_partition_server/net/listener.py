@@ -24,7 +24,6 @@ from ..wire.zmtp import Engine, Frames, Limits, encode_small
 from .accepting import Accepting
 from .clock import monotonic
 from .connection import BACKLOG_BYTES, Caller, Connection, has_ended
-from .endpoints import may_share
 from .memory import IDLE, Blocks
 from .shared import Budget, Forks, SharedMemory
 
@@ -54,6 +53,7 @@ class Listener:
         connections_max: one connection more is closed at once.
         handshake_timeout: seconds a connection has to finish the ZMTP handshake.
         write_timeout: seconds a client may leave octets that wait for it untouched.
+        sift: given the messages of one connection that were read together, returns those that are to be answered.
         gone: called in the serving thread with every caller whose connection has ended.
         work: called in the serving thread after every look at the sockets; does some of what waits, for about a
             millisecond, and returns in how many seconds it wants to be called again (0: after the next look; less: once
@@ -72,6 +72,7 @@ class Listener:
         handshake_timeout: float = 2.0,
         write_timeout: float = 30.0,
         *,
+        sift: Callable[[list[Frames]], list[Frames]] | None = None,
         gone: Callable[[Caller], None] | None = None,
         work: Callable[[], float | None] | None = None,
         busy: Callable[[], bool] | None = None,
@@ -79,6 +80,7 @@ class Listener:
     ) -> None:
         self._accepting = Accepting(listening, self._accept, self._make_room)
         self._answer = answer
+        self._sift = sift
         self._gone = gone
         self._work = work
         self._busy = busy
@@ -224,18 +226,9 @@ class Listener:
             log.warning("refused: %d connections are open", self._connections_max)
             accepted.close()
             return
-        accepted.setblocking(False)
         shared = None
-        if accepted.family == socket.AF_UNIX:
-            if not may_share(accepted):
-                log.warning("refused: a process of another user connects to the same-host lane")
-                accepted.close()
-                return
-            if self._budget.bytes_max and SharedMemory.possible():
-                shared = SharedMemory(self._budget.bytes_max, self._budget, self._forks)
-        else:
-            accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            accepted.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        if accepted.family == socket.AF_UNIX and self._budget.bytes_max and SharedMemory.possible():
+            shared = SharedMemory(self._budget.bytes_max, self._budget, self._forks)
         engine = Engine(b"ROUTER", self._limits, self._memory.allocate, shared)
         connection = Connection(accepted, engine, monotonic(), self._thread, self._touch, self.hand, shared)
         self._connections.add(connection)
@@ -285,6 +278,8 @@ class Listener:
             self._answer_one(connection, messages[0])
         elif messages:
             received = monotonic()
+            if len(messages) > 1 and self._sift is not None:
+                messages = self._sift(messages)
             connection.inbox.extend([(frames, received) for frames in messages])
             self._answer_inbox(connection)
         if connection.outbox_bytes or connection.inbox:

@@ -7,9 +7,11 @@ a moment ago; everything else goes over the desk.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any, cast
 
 from ..core.dispatch import RESERVED_PREFIX, Dispatch
 from ..errors import RemoteProtocolError
@@ -35,11 +37,14 @@ __all__ = ["STATUS", "Answering"]
 log = logging.getLogger("spark_partition_server.server")
 
 STATUS = RESERVED_PREFIX + "status"
-TAKEN = (Kind.REQUEST, Kind.BATCH, Kind.STREAM, Kind.CREDIT, Kind.CANCEL)
+CANCELLABLE = (Kind.REQUEST, Kind.BATCH, Kind.STREAM)
+TAKEN = (*CANCELLABLE, Kind.CREDIT, Kind.CANCEL)
 CLOSE_TIMEOUT = 2.0  # seconds that methods which still run at the end may take to notice
 SHARE = 4  # times as long as it took to read and judge, turns are given: a flood takes a fifth of the time
 LONGEST_SLICE = 0.05  # seconds of turns between two looks at the sockets, whatever it took to read
 LONGEST_SLEEP = 1.0  # seconds between two looks at streams that nobody reads
+
+_preamble_of = itemgetter(0)
 
 
 class Answering:
@@ -76,6 +81,7 @@ class Answering:
         self._stream_timeout = options.stream_timeout
         self._more_status = status
         self._request = codec.preamble(Kind.REQUEST, run_id)
+        self._cancel = codec.preamble(Kind.CANCEL, run_id)
         self._kinds = {codec.preamble(kind, run_id): kind for kind in TAKEN}
         self._all_replies: list[Replies] = []
         self._replies = self._more_replies()
@@ -119,6 +125,24 @@ class Answering:
             log.exception("a message could not be answered: a bug of this library")
             return self._replies.encode(unanswered())
 
+    def sift(self, messages: list[Frames]) -> list[Frames]:
+        """Of messages that were read together, those that are to be answered: a call whose CANCEL is here already is
+        not begun. (Those of a REQ, which come with its delimiter, are left alone: a REQ waits for each answer.)"""
+        if self._cancel not in map(_preamble_of, messages):
+            return messages
+        kept: list[Frames] = []
+        taken_back: set[int] = set()
+        for frames in reversed(messages):
+            kind = self._kinds.get(bytes(frames[0])) if len(frames[0]) == codec.PREAMBLE_BYTES else None
+            if taken_back and kind in CANCELLABLE and _call_of(frames) in taken_back:
+                continue
+            if kind is Kind.CANCEL:
+                with contextlib.suppress(RemoteProtocolError):  # which is told when its turn comes
+                    taken_back.add(cast("Cancel", codec.decode(frames, self._run_id)).call_id)
+            kept.append(frames)
+        kept.reverse()
+        return kept
+
     def gone(self, caller: Caller) -> None:
         """A caller's connection has ended."""
         if self._load.calls:
@@ -127,7 +151,7 @@ class Answering:
     def work(self) -> float | None:
         """Turns for the jobs that wait, for about a millisecond. Returns in how many seconds it is to be called again;
         less than 0: before the sockets are looked at."""
-        self._spent = 0.0
+        spent, self._spent = self._spent, 0.0
         load = self._load
         if load.idle:
             self._look_at_streams()
@@ -136,6 +160,9 @@ class Answering:
                 self._workers.remind()
             else:
                 now = monotonic()
+                if spent > SLICE and not self._worked:
+                    self._worked = now
+                    return 0.0  # a method took its time: what came meanwhile goes first, it may be a CANCEL
                 if now >= self._look_at:
                     since = now - self._worked if self._worked else 0.0
                     self._look_at = now + min(SHARE * since, LONGEST_SLICE)
@@ -259,3 +286,12 @@ class Answering:
             return None
         message: Message = Refuse(code, str(error))
         return codec.encode(message, codec.run_id_of(preamble, self._run_id))
+
+
+def _call_of(frames: Frames) -> Any:
+    """The call id of a call; None: it says none."""
+    try:
+        fields = codec.decode_fields(frames[1])
+        return fields[0] if type(fields[0]) is int else None
+    except (RemoteProtocolError, IndexError):
+        return None

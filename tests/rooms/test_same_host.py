@@ -18,7 +18,7 @@ from support.wait import wait_until
 from spark_partition_server import Client, ClientOptions, connect
 from spark_partition_server.calling import ways
 from spark_partition_server.errors import CallOutcomeUnknown, CoordinatorLost, Unavailable
-from spark_partition_server.net import endpoints, listener
+from spark_partition_server.net import accepting, endpoints
 from spark_partition_server.net.endpoints import bind_local, parse
 from spark_partition_server.options import ServerOptions
 from spark_partition_server.testing import LocalCluster, local_cluster
@@ -117,7 +117,7 @@ def test_whose_process_it_is(user, may):
 
 def test_a_process_of_another_user_is_refused(cluster, client, monkeypatch, caplog):
     """[5.6] A server MUST close a connection over `local` whose other end belongs to another user."""
-    monkeypatch.setattr(listener, "may_share", lambda connected: False)
+    monkeypatch.setattr(accepting, "may_share", lambda connected: False)
     address = parse(told(cluster))[1]
     with Raw(address, shake=False) as stranger:
         assert stranger.read_to_the_end() == 0

@@ -8,7 +8,7 @@ from support.answers import INCARNATION, LONG_MS, RANK, RUN_ID, Asked, Served, b
 from spark_partition_server.net.clock import monotonic
 from spark_partition_server.wire import codec
 from spark_partition_server.wire.codes import CODES, Code
-from spark_partition_server.wire.messages import Batch, Cancel, Error, Kind, Refuse, Request
+from spark_partition_server.wire.messages import Batch, Cancel, Error, Kind, Refuse, Request, Stream
 
 
 def echo(value=None):
@@ -269,3 +269,18 @@ def test_a_cancel_is_never_answered():
     served.call(caller, 1, "echo", 1)
     served.tell(Cancel(1), caller)
     assert caller.results() == {1: 1}
+
+
+def test_what_is_read_together_is_answered_but_for_what_is_taken_back_in_it():
+    """[8.24]: calls of all three kinds; whatever else is there, even if it makes no sense, is left to be answered."""
+    served = Served({})
+    run = [bytes(frame) for frame in codec.encode(Request(1, "a", 1, RANK, INCARNATION, (b"\x90",)), RUN_ID)]
+    batch = [bytes(frame) for frame in codec.encode(Batch(2, "a", 1, RANK, INCARNATION, (b"\x90",)), RUN_ID)]
+    stream = [bytes(frame) for frame in codec.encode(Stream(3, "a", 1, RANK, INCARNATION, 0, (b"\x90",)), RUN_ID)]
+    odd = [[b""], [b"x"], [b"", *run], [memoryview(bytes(1000))], run[:1], [run[0], b"\x90"], [run[0], b"\x91\x90"]]
+    cancels = [[bytes(frame) for frame in codec.encode(Cancel(number), RUN_ID)] for number in (1, 2, 3)]
+    assert served.answering.sift([run, batch, *odd, stream]) == [run, batch, *odd, stream]
+    together = [run, stream, batch, *odd, run, *cancels, batch]
+    assert served.answering.sift(together) == [*odd, *cancels, batch]
+    extended = [*cancels[0], b"a payload, which a CANCEL has not"]
+    assert served.answering.sift([run, extended]) == [run, extended]
