@@ -36,7 +36,7 @@ PROBES = ("a", "π", "\U00010000x", "probe")  # texts of every width
 NAME_CHARS_MAX = 200
 CACHED_TEXTS = 1 << 14
 CACHED_CHARS = 128
-NUMBERS = (int, float, Decimal, Fraction)
+NUMBERS: tuple[Any, ...] = (int, float, Decimal, Fraction)
 NUMBER_HASHES = frozenset({int.__hash__, float.__hash__, Decimal.__hash__, Fraction.__hash__})
 FIX = "Place the keys with rdd.partitionBy(n, stable_hash), which needs to know nothing of the executors"
 
@@ -119,7 +119,8 @@ def number_hash(number: Any) -> int:
             return hash(number)
         for kind in NUMBERS:
             if isinstance(number, kind):
-                return kind.__hash__(number)  # type: ignore[arg-type] # a subclass may hash in a way of its own
+                found: int = kind.__hash__(number)  # a subclass may hash in a way of its own
+                return found
     return number_hash_by_rule(number)  # pragma: no cover - this Python has 32 bits
 
 

@@ -56,7 +56,7 @@ class Ended:
         interrupted: BaseException | None = None
         for pending in self.callbacks:
             try:
-                pending._invoke_callbacks()  # type: ignore[attr-defined]  # of concurrent.futures
+                pending.run_callbacks()
             except BaseException as error:  # noqa: BLE001 - Ctrl-C, in one of them; the others have to run too
                 interrupted = error
         if interrupted is not None:

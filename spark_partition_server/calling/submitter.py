@@ -227,14 +227,14 @@ class Submitter:
         with self._lock:
             if pending._state != PENDING:
                 return
-            pending._waiters.append(sleeper)  # type: ignore[arg-type]  # it has the methods that count
+            pending.followed(sleeper)
             line.followers.append(sleeper)
         try:
             if line.channel is None or pending._channel is not line.channel or line.reading.locked():
                 sleeper.sleep(seconds)
         finally:
             with self._lock:
-                pending._waiters.remove(sleeper)  # type: ignore[arg-type]
+                pending.left(sleeper)
                 line.followers.remove(sleeper)
 
     # --------------------------------------------------------------------------------------------- ending
@@ -254,7 +254,7 @@ class Submitter:
             pending._abandon()
         if line is not None and line.channel is not None:
             exchange.flush(line)
-        pending._invoke_callbacks()  # type: ignore[attr-defined]  # of concurrent.futures
+        pending.run_callbacks()
         return True
 
     def close(self) -> None:
@@ -290,7 +290,7 @@ class Submitter:
         with self._lock:
             callbacks = self._exchange.end(pending, late(pending))
         if callbacks:
-            pending._invoke_callbacks()  # type: ignore[attr-defined]  # of concurrent.futures
+            pending.run_callbacks()
 
     # -------------------------------------------------------------------------------------------- the pump
 
