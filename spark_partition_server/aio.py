@@ -18,20 +18,17 @@ from collections.abc import Generator, Iterable
 from typing import Any
 
 from . import connection_file
-from .calling.answers import Answers, left
-from .calling.batches import Sizes
+from .calling.answers import left
 from .calling.loop_lines import Lines
 from .calling.loop_many import call_all, call_many, wait_for_ready
 from .calling.loop_routes import LoopRoutes
 from .calling.loop_streams import LoopStream
 from .calling.loop_tries import LoopTries
-from .calling.requests import Requests, rank_of, seconds_of
-from .calling.room import Room
+from .calling.requests import Requests, check_credit, rank_of, seconds_of
 from .calling.routes import Failure
 from .calling.streams import CREDIT
-from .core.retry import Retry
-from .keys import Function, Keys
-from .loop_keyed import LoopKeyedCalls
+from .keyed import LoopKeyedCalls
+from .keys import Function
 from .net.clock import monotonic
 from .net.loop_lane import READ_BYTES
 from .options import ClientOptions
@@ -86,21 +83,15 @@ class Client(LoopKeyedCalls):
         failure: Failure | None = None,
         partitioner: Function | None = None,
     ) -> None:
-        self._keys = Keys(partitioner)
-        self._options = options or ClientOptions()
-        self._timeout = self._options.timeout
         self._loop: asyncio.AbstractEventLoop | None = None
         scratch = memoryview(bytearray(READ_BYTES))
-        self._answers = Answers(run_id)
-        self._routes = LoopRoutes(coordinator, run_id, failure, scratch)
+        self._routes: LoopRoutes = LoopRoutes(coordinator, run_id, failure, scratch)
+        super().__init__(self._routes, run_id, options or ClientOptions(), partitioner)
         self._lines = Lines(self._routes, self._answers, self._options, scratch)
         self._requests = Requests(run_id, self._routes.calls, self._options.message_bytes_max)
-        room = Room(self._options.calls_max, self._options.calls_bytes_max)
-        retry = Retry(self._routes.calls, self._options.wait_for_ready)
         shared = (self._routes, self._lines, self._answers, self._requests)
-        self._tries = LoopTries(*shared, itertools.count(1), retry, room)
+        self._tries = LoopTries(*shared, itertools.count(1), self._retry, self._room)
         self._call = self._tries.call
-        self._sizes = Sizes()
 
     # ----------------------------------------------------------------------------------------------- calls
 
@@ -201,17 +192,11 @@ class Client(LoopKeyedCalls):
             CallError, ClusterError: as ``call``, from the iterator. ``StreamLost``: half-way.
         """
         rank = rank_of(partition)
-        if type(credit) is not int or not 0 < credit < 1 << 32:
-            raise ValueError(f"credit must be a number of items above 0, not {credit!r:.60}")
+        check_credit(credit)
         seconds = self._timeout if timeout is None else left(timeout, rank, method)
         payload = self._requests.payload(rank, method, args, kwargs)
         self._settle()
         return LoopStream(self._tries, rank, method, payload, seconds, credit)
-
-    def _for_many(self, timeout: float | None, method: str, return_errors: bool) -> float:
-        if timeout is None:
-            return self._timeout
-        return seconds_of(timeout) if return_errors else left(timeout, None, method)
 
     # ------------------------------------------------------------------------------------- what is around them
 

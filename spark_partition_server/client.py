@@ -15,19 +15,16 @@ from concurrent.futures import Future
 from typing import Any
 
 from . import connection_file
-from .calling.answers import Answers, closed, left
-from .calling.batches import Sizes
+from .calling.answers import closed, left
 from .calling.lanes import Lanes
 from .calling.many import call_all, call_many, wait_for_ready
-from .calling.requests import rank_of, seconds_of
-from .calling.room import Room
+from .calling.requests import check_credit, rank_of, seconds_of
 from .calling.routes import Failure, Routes
 from .calling.streams import CREDIT, Stream
 from .calling.submitter import Submitter
 from .calling.tries import Tries
-from .core.retry import Retry
 from .keyed import KeyedCalls
-from .keys import Function, Keys
+from .keys import Function
 from .net.clock import monotonic
 from .options import ClientOptions
 from .partition import Partition
@@ -84,21 +81,15 @@ class Client(KeyedCalls):
         failure: Failure | None = None,
         partitioner: Function | None = None,
     ) -> None:
-        self._keys = Keys(partitioner)
-        self._options = options or ClientOptions()
-        self._timeout = self._options.timeout
+        self._routes: Routes = Routes(coordinator, run_id, failure)
+        super().__init__(self._routes, run_id, options or ClientOptions(), partitioner)
         self._run_id = run_id
         self._ids = itertools.count(1)  # next() of it is atomic
-        self._answers = Answers(run_id)
-        self._routes = Routes(coordinator, run_id, failure)
-        self._room = Room(self._options.calls_max, self._options.calls_bytes_max)
-        self._retry = Retry(self._routes.calls, self._options.wait_for_ready)
         self._lanes = Lanes(self._routes, run_id, self._options, self._room)
         self._local = self._lanes.local
         self._submitter: Submitter | None = None  # made at the first submit
         self._submitter_locks: dict[int, threading.Lock] = {}
         self._tries = Tries(self._routes, self._lanes, self._answers, self._ids, self._retry, self._room)
-        self._sizes = Sizes()
 
     # ----------------------------------------------------------------------------------------------- calls
 
@@ -227,16 +218,10 @@ class Client(KeyedCalls):
             CallError, TypeError, ClusterError: as ``call``; here, or from the iterator. ``StreamLost``: half-way.
         """
         rank = rank_of(partition)
-        if type(credit) is not int or not 0 < credit < 1 << 32:
-            raise ValueError(f"credit must be a number of items above 0, not {credit!r:.60}")
+        check_credit(credit)
         seconds = self._timeout if timeout is None else left(timeout, rank, method)
         payload = self._local.requests.payload(rank, method, args, kwargs)
         return Stream(self._tries, rank, method, payload, seconds, credit)
-
-    def _for_many(self, timeout: float | None, method: str, return_errors: bool) -> float:
-        if timeout is None:
-            return self._timeout
-        return seconds_of(timeout) if return_errors else left(timeout, None, method)
 
     # ------------------------------------------------------------------------------------- what is around them
 

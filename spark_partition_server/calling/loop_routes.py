@@ -62,6 +62,7 @@ class LoopRoutes:
 
     Attributes:
         calls: the view.
+        closed: nothing is asked any more.
     """
 
     def __init__(self, coordinator: str, run_id: bytes, failure: Failure | None, scratch: memoryview) -> None:
@@ -71,7 +72,7 @@ class LoopRoutes:
         self._failure = failure
         self._scratch = scratch
         self._refreshed = float("-inf")
-        self._closed = False
+        self.closed = False
         self._desk: Desk | None = None
         self._fetching: asyncio.Task[None] | None = None
 
@@ -83,7 +84,7 @@ class LoopRoutes:
 
     async def size(self, deadline: float) -> int:
         """How many partitions the cluster has. Asked of the coordinator at first."""
-        if self._closed or not self.calls.view_number:
+        if self.closed or not self.calls.view_number:
             await self.refresh(monotonic(), deadline)
         return self.calls.size
 
@@ -98,7 +99,7 @@ class LoopRoutes:
         """
         began = monotonic()
         while self._refreshed < asked:
-            if self._closed:
+            if self.closed:
                 raise closed(None, None)
             self.check_failure()
             task = self._fetching
@@ -121,7 +122,7 @@ class LoopRoutes:
 
     def abort(self) -> None:
         """The same, without waiting for the end."""
-        self._closed = True
+        self.closed = True
         if self._fetching is not None:
             self._fetching.cancel()
         if self._desk is not None:

@@ -14,7 +14,7 @@ from ..wire.framing import encode_behind
 from ..wire.messages import METHOD_CHARS_MAX, U32, Frame, Kind, Member
 from ..wire.payload import ValueEncoder, size_of
 
-__all__ = ["Requests", "check_method", "rank_of", "remaining_ms", "seconds_of"]
+__all__ = ["Requests", "check_credit", "check_method", "rank_of", "remaining_ms", "seconds_of"]
 
 LONGEST_TIMEOUT = 4e6  # seconds; the field for it ends at 49 days
 SMALL_BYTES = 4096  # a single frame up to this size is within every limit
@@ -119,6 +119,12 @@ def check_method(rank: int, method: Any) -> None:
     if not 0 < len(method) <= METHOD_CHARS_MAX:
         text = f"a method's name has 1 to {METHOD_CHARS_MAX} characters, not {len(method)}"
         raise MethodNotFound(text, rank=rank, method=method[:METHOD_CHARS_MAX])
+
+
+def check_credit(credit: Any) -> None:
+    """Raises ``ValueError`` where ``credit`` is no number of items that a stream can have ahead of its reader."""
+    if type(credit) is not int or not 0 < credit <= U32:
+        raise ValueError(f"credit must be a number of items above 0, not {credit!r:.60}")
 
 
 def remaining_ms(timeout: float) -> int:

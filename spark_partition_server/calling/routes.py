@@ -30,6 +30,7 @@ class Routes:
 
     Attributes:
         calls: the view, and what follows from it.
+        closed: nothing is asked any more.
         file: the connection file that the client comes from; None: none. The stop of the cluster removes it.
     """
 
@@ -40,7 +41,7 @@ class Routes:
         self._run_id = run_id
         self._failure = failure
         self._refreshed = float("-inf")
-        self._closed = False
+        self.closed = False
         self._pid = os.getpid()
         self._lock = threading.Lock()
         self._lane: Lane | None = None
@@ -53,13 +54,13 @@ class Routes:
 
     def size(self, deadline: float) -> int:
         """How many partitions the cluster has. Asked of the coordinator at first."""
-        if self._closed or not self.calls.view_number:
+        if self.closed or not self.calls.view_number:
             self.refresh(monotonic(), deadline)
         return self.calls.size
 
     def refresh(self, asked: float, deadline: float) -> None:
         """Fetches the view, unless another thread has since ``asked``."""
-        if self._closed:
+        if self.closed:
             raise closed(None, None)
         self.check_failure()
         if self._pid != os.getpid():
@@ -77,7 +78,7 @@ class Routes:
 
     def close(self) -> None:
         """Closes the connection to the coordinator."""
-        self._closed = True
+        self.closed = True
         with self._lock:
             self._drop()
 

@@ -59,6 +59,16 @@ def test_what_is_no_number_is_named(client, way):
     assert client.call(0, "run", timeout=Decimal(5)) == 1  # any real number will do, and nothing has run
 
 
+@pytest.mark.parametrize(
+    ("way", "arguments"), [("call_key", ("a", "run")), ("call_keys", ("run", ["a"])), ("partition_of", ("a",))]
+)
+def test_calls_by_key_name_it_too(client, way, arguments):
+    """Also where the coordinator has to be asked for the partitioner first."""
+    for wrong, kind in (("1", TypeError), (float("nan"), ValueError)):
+        with pytest.raises(kind, match="timeout must be a number of seconds, not"):
+            getattr(client, way)(*arguments, timeout=wrong)
+
+
 @pytest.mark.parametrize("way", ["refresh", "wait_for_ready"])
 def test_looking_at_the_cluster_names_it_too(client, way):
     """They are told how long they may wait as calls are."""
