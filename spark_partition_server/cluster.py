@@ -13,6 +13,7 @@ from typing import Any
 from . import connection_file
 from .at_exit import stop_at_exit
 from .client import Client
+from .clusters import check_server
 from .coordinator import Coordinator
 from .core.failures import init_failure
 from .errors import (
@@ -26,7 +27,7 @@ from .errors import (
 from .keys import Function
 from .net.clock import monotonic
 from .options import ClientOptions, ClusterOptions
-from .partition_server import PartitionServer, check_server
+from .partition_server import PartitionServer
 from .placement import placement_of
 from .progress import Progress
 from .query_server import told_to_clients

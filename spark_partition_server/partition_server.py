@@ -22,7 +22,6 @@ from .errors import (
     ClusterClosed,
     ClusterError,
     CoordinatorLost,
-    InvalidCluster,
     NotStarted,
     PortUnavailable,
     VersionMismatch,
@@ -40,7 +39,7 @@ from .wire.messages import DETAIL_CHARS_MAX, TEXT_CHARS_MAX, Hello
 from .wire.parts import room_for
 from .wire.zmtp import Frames
 
-__all__ = ["PartitionServer", "check_server"]
+__all__ = ["PartitionServer"]
 
 log = logging.getLogger("spark_partition_server.server")
 
@@ -343,18 +342,3 @@ def _iterator(result: Any) -> Iterator[Any]:
     if not isinstance(result, Iterable):
         raise TypeError(f"_build_result must return an iterable, for instance [value], not {type(result).__name__}")
     return iter(result)
-
-
-def check_server(server: Any) -> None:
-    """Refuses what cannot be a server of a cluster, where the mistake was made: on the driver.
-
-    Raises:
-        InvalidCluster: it is no instance of ``PartitionServer``, or its constructor did not call ours.
-    """
-    if isinstance(server, type) and issubclass(server, PartitionServer):
-        raise InvalidCluster(f"an instance is wanted: {server.__qualname__}(), not the class {server.__qualname__}")
-    if not isinstance(server, PartitionServer):
-        kind = f"{type(server).__module__}.{type(server).__qualname__}"
-        raise InvalidCluster(f"a PartitionServer is wanted, not a {kind}")
-    if not isinstance(getattr(server, "options", None), ServerOptions):
-        raise InvalidCluster(f"{type(server).__qualname__}.__init__ must call super().__init__()")

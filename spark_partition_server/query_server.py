@@ -19,7 +19,7 @@ from .serving.answering import Answering
 from .serving.switching import SwitchInterval
 from .wire.zmtp import Frames
 
-__all__ = ["QueryServer", "idempotent_methods", "method", "told_to_clients"]
+__all__ = ["QueryServer", "idempotent_methods", "marks_of", "method", "told_to_clients"]
 
 MARK = "__partition_server_method__"
 # what PartitionServer sets on an instance, which would hide a method of that name
@@ -102,7 +102,7 @@ class QueryServer(PartitionServer):
 
     def __init_subclass__(cls, **arguments: Any) -> None:
         super().__init_subclass__(**arguments)
-        taken = sorted(name for name in _marks_of(cls) if name in RESERVED_NAMES or hasattr(PartitionServer, name))
+        taken = sorted(name for name in marks_of(cls) if name in RESERVED_NAMES or hasattr(PartitionServer, name))
         if taken:
             raise TypeError(f"{cls.__qualname__}.{taken[0]}: PartitionServer uses that name itself; rename the method")
 
@@ -226,10 +226,11 @@ def idempotent_methods(server: PartitionServer) -> list[str]:
 
 
 def _marks(server: Any) -> dict[str, dict[str, bool]]:
-    return _marks_of(type(server))
+    return marks_of(type(server))
 
 
-def _marks_of(kind: type) -> dict[str, dict[str, bool]]:
+def marks_of(kind: type) -> dict[str, dict[str, bool]]:
+    """The methods of a class that are marked with ``@method``, by name, with what the mark says."""
     marks = {}
     for name in dir(kind):
         mark = getattr(getattr(kind, name, None), MARK, None)

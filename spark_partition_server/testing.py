@@ -17,11 +17,12 @@ from typing import Any
 
 from . import connection_file
 from .client import Client
+from .clusters import check_server
 from .coordinator import Coordinator
 from .errors import NotStarted, PartitionInitError, StartTimeout
 from .keys import Function
 from .options import ClientOptions, ClusterOptions
-from .partition_server import PartitionServer, check_server
+from .partition_server import PartitionServer
 from .placement import placement_of
 from .query_server import told_to_clients
 from .spark.task import Identity

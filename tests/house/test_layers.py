@@ -28,7 +28,10 @@ FLOORS = {
     "spark": {"spark", "net", "core", "wire", "errors", "options", "version"},
     "calling": {"calling", "net", "core", "wire", "errors", "options", "version"},
 }
-SERVERS = {"partition_server", "query_server", "peer_server", "flask_server", "coordinator", "cluster", "testing"}
+SERVERS = {
+    *("partition_server", "query_server", "peer_server", "flask_server"),
+    *("coordinator", "cluster", "clusters", "testing"),
+}
 CLIENTS = {"client", "aio"}
 
 # Modules that do, draw or look at something; BYTES and RULES only compute.

@@ -203,3 +203,31 @@ def test_mistakes_with_the_server_are_told_before_anything_starts():
     ):
         with pytest.raises(InvalidCluster, match=text):
             local_cluster(wrong, [[]])  # type: ignore[arg-type]
+
+
+def test_a_query_server_of_which_nothing_can_be_called_is_warned_of(caplog):
+    """The mark is forgotten soon; without a word every call would fail. It serves all the same, for its result."""
+
+    class Forgotten(QueryServer):
+        limit = 3
+
+        def init_partition(self, rows: Any) -> None:
+            self.rows = list(rows)
+
+        def get(self, key: Any) -> Any:
+            return key
+
+        def _build_result(self) -> Any:
+            return self.rows
+
+    with local_cluster(Forgotten(), [[1, 2]]) as cluster:
+        pass
+    assert cluster.results == {0: [1, 2]}
+    assert "Forgotten has no method for clients: none is marked with @method (get)" in caplog.text
+    caplog.clear()
+    local_cluster(QueryServer(), [])
+    assert "QueryServer has no method for clients: none is marked with @method (there is no other" in caplog.text
+    caplog.clear()
+    local_cluster(Count(), [])
+    local_cluster(PartitionServer(), [])
+    assert caplog.text == ""
