@@ -13,7 +13,7 @@ from typing import Any
 from . import connection_file
 from .at_exit import stop_at_exit
 from .client import Client
-from .clusters import check_server
+from .clusters import check_server, described
 from .coordinator import Coordinator
 from .core.failures import init_failure
 from .errors import (
@@ -233,8 +233,7 @@ class Cluster:
         return self._result
 
     def __repr__(self) -> str:
-        state = "running" if self._is_active else "not running"
-        return f"<Cluster of {type(self.partition_server).__qualname__}, {state}>"
+        return described(self, self.partition_server, self.coordinator if self._is_active else None)
 
     # ------------------------------------------------------------------------------------------- starting
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 from typing import Any
 
+from .coordinator import Coordinator
 from .errors import InvalidCluster
 from .options import ServerOptions
 from .partition_server import PartitionServer
 from .query_server import QueryServer, marks_of
 
-__all__ = ["check_server"]
+__all__ = ["check_server", "described"]
 
 log = logging.getLogger("spark_partition_server.cluster")
 
@@ -39,3 +40,12 @@ def _warn_of_no_methods(kind: type[QueryServer]) -> None:
     public = (name for name in dir(kind) if not name.startswith("_") and not hasattr(QueryServer, name))
     unmarked = ", ".join(name for name in public if callable(getattr(kind, name))) or "there is no other either"
     log.warning("%s has no method for clients: none is marked with @method (%s)", kind.__qualname__, unmarked)
+
+
+def described(cluster: object, server: PartitionServer, coordinator: Coordinator | None) -> str:
+    """A cluster in one line, without its secrets. ``coordinator``: the running one; None: it is not running."""
+    name = f"{type(cluster).__name__} of {type(server).__qualname__}"
+    if coordinator is None:
+        return f"<{name}, not running>"
+    served = f"{len(coordinator.hosts)} of {coordinator.await_partitions} partitions served"
+    return f"<{name}: {served}, coordinator at {coordinator.get_url()}>"

@@ -17,7 +17,7 @@ from typing import Any
 
 from . import connection_file
 from .client import Client
-from .clusters import check_server
+from .clusters import check_server, described
 from .coordinator import Coordinator
 from .errors import NotStarted, PartitionInitError, StartTimeout
 from .keys import Function
@@ -113,6 +113,9 @@ class LocalCluster:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
+
+    def __repr__(self) -> str:
+        return described(self, self._server, self.coordinator)
 
     def launch(self, rank: int, attempt: int = 0) -> None:
         """Starts a server, another life of one that runs already included: the newer one takes over."""

@@ -231,3 +231,15 @@ def test_a_query_server_of_which_nothing_can_be_called_is_warned_of(caplog):
     local_cluster(Count(), [])
     local_cluster(PartitionServer(), [])
     assert caplog.text == ""
+
+
+def test_a_cluster_prints_itself_without_its_secrets():
+    """What it serves, how much of it, and where its coordinator is."""
+    cluster = local_cluster(Count(), [[1], [2]])
+    assert repr(cluster) == "<LocalCluster of Count, not running>"
+    with cluster:
+        assert cluster.coordinator is not None
+        url, secrets = cluster.coordinator.get_url(), (cluster.coordinator.token, cluster.coordinator.admin_token)
+        assert repr(cluster) == f"<LocalCluster of Count: 2 of 2 partitions served, coordinator at {url}>"
+        assert not any(secret.hex() in repr(cluster) or str(secret) in repr(cluster) for secret in secrets)
+    assert repr(cluster) == "<LocalCluster of Count, not running>"

@@ -56,6 +56,8 @@ cluster.start()
 print(cluster.client().call_all("count"))
 """
 
+LOOKUP = "lookup_server.<locals>.Lookup"
+
 PLAIN_CLIENT = """
 import sys
 from spark_partition_server import connect
@@ -87,7 +89,10 @@ def test_query_stop_and_result(sc: Any, pairs: Any) -> None:
         assert client.partition(1).get("k99") == 99
         assert cluster.is_active()
         assert sorted(cluster.get_hosts()) == [0, 1]
+        url = cluster.coordinator.get_url()
+        assert repr(cluster) == f"<Cluster of {LOOKUP}: 2 of 2 partitions served, coordinator at {url}>"
     assert not cluster.is_active()
+    assert repr(cluster) == f"<Cluster of {LOOKUP}, not running>"
     result = cluster.get_result_rdd()
     assert result.getNumPartitions() == 2
     assert [row[:2] for row in result.collect()] == [(0, 50), (1, 50)]
