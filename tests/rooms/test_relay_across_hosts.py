@@ -36,7 +36,7 @@ def network() -> Iterator[Hosts]:
 def cluster(network: Hosts) -> Iterator[Apart]:
     """Four partitions, on two executors."""
     executors = [(network.executors.start, ranks) for ranks in ((0, 1), (2, 3))]
-    with Apart(network.driver.start, DRIVER, executors) as made:
+    with Apart(network.driver.start, DRIVER, executors, fixed=True) as made:
         yield made
 
 

@@ -109,12 +109,14 @@ def drive(size: int, host: str, options: ClusterOptions) -> Iterator[Any]:
         connection_file.remove(Path(path))
 
 
-def serve(ranks: Sequence[int], size: int, url: str, run_id: bytes, token: bytes) -> Iterator[Any]:
+def serve(
+    ranks: Sequence[int], size: int, url: str, run_id: bytes, token: bytes, ports: tuple[int, int] | None
+) -> Iterator[Any]:
     """An executor: a thread for each of its servers, until they are told to leave."""
     placement = placement_of(stable_hash, None, size)
     threads = []
     for rank in ranks:
-        server = Store(options=ServerOptions(ports=EXECUTOR_PORTS))
+        server = Store(options=ServerOptions(ports=ports))
         server.set_coordinator_url(url)
         server.set_token(token)
         server.set_run(run_id, None)
@@ -135,20 +137,31 @@ class Apart:
     Args:
         driver: starts a function on the driver's host (``Host.start``, ``Remote`` itself for this one).
         executors: the same for each executor, with the ranks that it serves.
+        fixed: the driver and the executors listen in ``DRIVER_PORTS`` and ``EXECUTOR_PORTS``.
+        options: of the driver.
 
     Attributes:
         path: of the connection file.
     """
 
-    def __init__(self, driver: Any, host: str, executors: Sequence[tuple[Any, Sequence[int]]], **options: Any) -> None:
+    def __init__(
+        self,
+        driver: Any,
+        host: str,
+        executors: Sequence[tuple[Any, Sequence[int]]],
+        *,
+        fixed: bool = False,
+        **options: Any,
+    ) -> None:
         self.size = sum(len(ranks) for _, ranks in executors)
         self._processes = []
-        self._driver = driver(drive, self.size, host, ClusterOptions(ports=DRIVER_PORTS, **options))
+        self._driver = driver(drive, self.size, host, ClusterOptions(ports=DRIVER_PORTS if fixed else None, **options))
         self._processes.append(self._driver)
         try:
             self.url, run_id, token, self.path = self._driver.get()
+            ports = EXECUTOR_PORTS if fixed else None
             for start, ranks in executors:
-                self._processes.append(start(serve, ranks, self.size, self.url, run_id, token))
+                self._processes.append(start(serve, ranks, self.size, self.url, run_id, token, ports))
             assert self.driver("wait"), "not all servers have registered"
         except BaseException:
             self.end()
