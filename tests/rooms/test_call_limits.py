@@ -11,23 +11,20 @@ from typing import Any
 import pytest
 from support.astray import StandIn, lead_astray
 from support.lanes import serving
-from support.probe import LATE, LONG, Probe, switches
+from support.probe import LATE, LONG, Page, Probe, switches
+from support.threads import at_once, begin
 from support.wait import wait_until
 
 from spark_partition_server import Client, ClientOptions
 from spark_partition_server.calling.room import Room
 from spark_partition_server.errors import (
     CallTimeout,
-    ClusterClosed,
     MessageTooLarge,
     MethodNotFound,
-    NotReady,
     Overloaded,
-    StartTimeout,
     Unavailable,
 )
 from spark_partition_server.options import ServerOptions
-from spark_partition_server.partition_server import PartitionServer
 from spark_partition_server.testing import LocalCluster, local_cluster
 from spark_partition_server.wire.codes import Code
 from spark_partition_server.wire.messages import Cancel, Error, Reply, Request
@@ -45,9 +42,7 @@ def test_a_client_has_a_bounded_number_of_calls_under_way(cluster):
     """Over all threads and ways to call; one more is refused at once, definitely, with a hint when to come again."""
     with client_of(cluster, calls_max=2) as client:
         client.call_all("rank")  # three messages, two at a time
-        threads = [threading.Thread(target=client.call, args=(rank, "wait")) for rank in (0, 1)]
-        for thread in threads:
-            thread.start()
+        busy = [begin(client.call, rank, "wait") for rank in (0, 1)]
         wait_until(lambda: switches.runs["wait"] == 2)
         ways = [
             lambda: client.call(2, "rank"),
@@ -64,8 +59,7 @@ def test_a_client_has_a_bounded_number_of_calls_under_way(cluster):
             assert 0 < caught.value.retry_after < 1
             assert time.monotonic() - began < LATE
         switches.gate.set()
-        for thread in threads:
-            thread.join(LONG)
+        assert [one.result(LONG) for one in busy] == ["wait"] * 2
         assert client.call(2, "rank") == 2
         assert client.submit(2, "rank").result() == 2
         assert client.call_all("rank") == [0, 1, 2]
@@ -88,14 +82,13 @@ def test_large_requests_are_bounded_together(cluster):
     with client_of(cluster, calls_bytes_max=100_000) as client:
         assert len(client.call(1, "echo", bytes(200_000))[0][0]) == 200_000
         switches.entered.clear()
-        thread = threading.Thread(target=client.call, args=(0, "wait", "x" * 90_000))
-        thread.start()
+        busy = begin(client.call, 0, "wait", "x" * 90_000)
         assert switches.entered.wait(LONG)
         with pytest.raises(Overloaded, match="100000 octets"):
             client.call(1, "echo", bytes(90_000))
         assert client.call(1, "get", "b") == 2  # small ones are bounded by their number
         switches.gate.set()
-        thread.join(LONG)
+        assert len(busy.result(LONG)) == 90_000
         assert len(client.call(1, "echo", bytes(90_000))[0][0]) == 90_000
 
 
@@ -123,11 +116,7 @@ def test_a_room_counts_without_a_lock():
                 most = max(most, len(room.active))
                 room.give(number)
 
-    threads = [threading.Thread(target=go, args=(number,)) for number in range(100)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(LONG)
+    at_once(100, go)
     assert not room.active
     assert 1 <= most <= 100
 
@@ -255,14 +244,7 @@ def test_waiting_for_a_partition_costs_nothing(cluster, client):
     cluster.coordinator.shutdown_host(1)
     wait_until(lambda: 1 not in cluster.coordinator.hosts)
 
-    def wait() -> None:
-        client.call_many("get", [(1, "b")] * 3, timeout=1.0, return_errors=True)
-
-    threads = [threading.Thread(target=wait) for _ in range(16)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(LONG)
+    at_once(16, lambda number: client.call_many("get", [(1, "b")] * 3, timeout=1.0, return_errors=True))
     assert client._retry.budget.left == 10.0
 
 
@@ -291,60 +273,7 @@ def test_who_does_not_wait_for_ready_learns_at_once_that_nobody_serves(cluster):
 # -------------------------------------------------------------------------------------------- readiness
 
 
-def test_wait_for_ready_returns_once_every_partition_answers(cluster):
-    """Also for a client that would not wait itself."""
-    for options in ({}, {"wait_for_ready": False}):
-        with client_of(cluster, **options) as client:
-            client.wait_for_ready()
-            cluster.coordinator.shutdown_host(1)
-            wait_until(lambda: 1 not in cluster.coordinator.hosts)
-            with pytest.raises(NotReady) as caught:
-                client.wait_for_ready(0.3)
-            assert (caught.value.ready, caught.value.missing, caught.value.timeout) == ([0, 2], [1], 0.3)
-            assert "2 of 3 partitions answer after 0.3 s; missing: 1 (partition 1" in str(caught.value)
-            assert isinstance(caught.value, TimeoutError)
-            assert not isinstance(caught.value, StartTimeout)
-            timer = threading.Timer(0.3, cluster.launch, (1, 1))
-            timer.start()
-            client.wait_for_ready()
-            assert client.call(1, "rank") == 1
-            timer.join()
-
-
-def test_wait_for_ready_means_that_they_answer(cluster, client):
-    """A server that is busy is served, and not ready."""
-    thread = threading.Thread(target=client.call, args=(1, "wait"))
-    thread.start()
-    assert switches.entered.wait(LONG)
-    with client_of(cluster) as other, pytest.raises(NotReady) as caught:
-        other.wait_for_ready(0.3)
-    assert caught.value.missing == [1]
-    switches.gate.set()
-    thread.join(LONG)
-
-
-class Other(PartitionServer):
-    """A server without a direct lane."""
-
-    def _launch_server(self) -> None:
-        self.over = threading.Event()
-        self.port = 80
-        self._register()
-        self.over.wait(LONG)
-
-    def shutdown(self, reason: str = "", grace: float = 0.0) -> None:
-        self.over.set()
-
-
 def test_a_server_that_takes_no_calls_is_ready_when_it_is_there():
     """Servers of the HTTP kind."""
-    with local_cluster(Other(), [[], []]) as cluster:
+    with local_cluster(Page(), [[], []]) as cluster:
         cluster.client().wait_for_ready(LONG)
-
-
-def test_a_cluster_that_is_over_is_never_ready(cluster, client):
-    """And says so at once."""
-    cluster.coordinator.shutdown_hosts("maintenance")
-    wait_until(lambda: not cluster.coordinator.hosts)
-    with pytest.raises(ClusterClosed, match="maintenance"):
-        client.wait_for_ready()

@@ -5,12 +5,10 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import threading
 from pathlib import Path
-from typing import Any
 
 import pytest
-from support.probe import LONG
+from support.threads import at_once
 
 from spark_partition_server.testing import LocalCluster
 
@@ -24,7 +22,6 @@ def cluster(sources: LocalCluster) -> LocalCluster:
 
 def test_many_threads_share_a_client_in_every_way(cluster, client):
     """Sixteen at once; each gets its own answers, whichever way it asked."""
-    mistakes: list[Any] = []
 
     def go(number: int) -> None:
         for count in range(5):
@@ -33,16 +30,11 @@ def test_many_threads_share_a_client_in_every_way(cluster, client):
             streams = [client.stream(rank, "count", 50 + number) for rank in range(3)]
             futures = [client.submit(one % 3, "same", value) for one, value in enumerate(expected)]
             everyone = client.call_all("same", number)
-            found = (got, [list(one) for one in streams], [one.result() for one in futures], everyone)
-            if found != (expected, [list(range(50 + number))] * 3, expected, [number] * 3):
-                mistakes.append((number, count, found))
+            assert got == [one.result() for one in futures] == expected
+            assert [list(one) for one in streams] == [list(range(50 + number))] * 3
+            assert everyone == [number] * 3
 
-    threads = [threading.Thread(target=go, args=(number,)) for number in range(16)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(3 * LONG)
-    assert not mistakes
+    at_once(16, go)
     assert not client._room.active
 
 
@@ -64,6 +56,9 @@ def ask(client, name):
     for count in range(20):
         calls = [(number % 2, [name, number]) for number in range(40)]
         assert client.call_many("echo", calls) == [list(call) for call in calls], name
+        for rank in range(2):
+            assert client.call(rank, "echo", [name, count]) == [rank, [name, count]], name
+        assert client.submit(1, "echo", count).result() == [1, count], name
         assert list(client.stream(1, "count", 30)) == list(range(30)), name
         assert client.call_all("echo", name) == [[0, name], [1, name]], name
 

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import signal
-import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 from support.lanes import Raw
 from support.octets import message
 from support.probe import LONG, PAIRS, Probe, switches
+from support.threads import at_once, begin
 from support.wait import wait_until
 
 from spark_partition_server import Client, ClientOptions, connect
@@ -54,25 +52,14 @@ def test_a_request_whose_time_is_over_is_not_run(cluster, client):
 
 def test_many_threads_share_a_client(cluster, client):
     """Sixty-four at once, each gets its own answers."""
-    mistakes: list[Any] = []
-    ready = threading.Barrier(64)
 
     def call(number: int) -> None:
-        ready.wait(LONG)
         for count in range(20):
-            rank, sent = count % 3, f"{number}-{count}"
-            answer = client.call(rank, "echo", sent)
-            if answer != [[sent], {}]:
-                mistakes.append((sent, answer))
-        if client.call_all("echo", number) != [[[number], {}]] * 3:
-            mistakes.append(number)
+            sent = f"{number}-{count}"
+            assert client.call(count % 3, "echo", sent) == [[sent], {}]
+        assert client.call_all("echo", number) == [[[number], {}]] * 3
 
-    threads = [threading.Thread(target=call, args=(number,)) for number in range(64)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(LONG)
-    assert not mistakes
+    at_once(64, call)
 
 
 def test_connections_of_threads_that_have_ended_are_closed(cluster, client):
@@ -82,55 +69,6 @@ def test_connections_of_threads_that_have_ended_are_closed(cluster, client):
         thread.start()
         thread.join(LONG)
     wait_until(lambda: all(server._listener.connections <= 1 for server in switches.servers))
-
-
-FORK = """
-import os, sys
-from spark_partition_server import QueryServer, method
-from spark_partition_server.testing import local_cluster
-
-class Echo(QueryServer):
-    @method
-    def echo(self, value):
-        return [self.partition_ind, value]
-
-def ask(client, name):
-    for count in range(50):
-        for rank in range(2):
-            assert client.call(rank, "echo", [name, count]) == [rank, [name, count]], name
-    assert client.call_all("echo", name) == [[0, name], [1, name]]
-
-with local_cluster(Echo(), [[], []]) as cluster:
-    client = cluster.client()
-    ask(client, "before")
-    children = []
-    for number in range(4):
-        child = os.fork()
-        if child == 0:
-            try:
-                ask(client, number)
-                if number % 2:
-                    client.close()
-            except BaseException:
-                import traceback
-                traceback.print_exc()
-                os._exit(1)
-            os._exit(0)
-        children.append(child)
-    ask(client, "meanwhile")
-    codes = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
-    ask(client, "after")
-print(codes)
-"""
-
-
-def test_a_forked_child_uses_its_parents_client():
-    """Each child gets connections of its own; parent and children get their own answers, at the same time."""
-    folder = str(Path(__file__).parents[2])
-    done = subprocess.run(
-        [sys.executable, "-c", FORK], check=False, capture_output=True, text=True, cwd=folder, timeout=60
-    )
-    assert (done.stdout, done.stderr, done.returncode) == ("[0, 0, 0, 0]\n", "", 0)
 
 
 def test_close_is_harmless_twice_and_a_call_after_it_says_so(client):
@@ -196,8 +134,7 @@ def test_a_call_that_was_interrupted_leaves_the_client_in_order(cluster, client)
     def handler(number: int, where: object) -> None:
         raise Stop
 
-    blocker = threading.Thread(target=lambda: client.call(1, "wait"))
-    blocker.start()
+    blocker = begin(client.call, 1, "wait")
     switches.entered.wait(LONG)
     before = signal.signal(signal.SIGUSR1, handler)
     main = threading.main_thread().ident or 0
@@ -208,4 +145,4 @@ def test_a_call_that_was_interrupted_leaves_the_client_in_order(cluster, client)
     signal.signal(signal.SIGUSR1, before)
     switches.gate.set()
     assert client.call(1, "get", "b", timeout=5.0) == 2
-    blocker.join(LONG)
+    assert blocker.result(LONG) == "wait"

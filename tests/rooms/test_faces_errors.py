@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -11,7 +10,7 @@ import pytest
 from support.astray import lead_astray
 from support.faces import Face
 from support.lanes import serving
-from support.probe import LONG, PAIRS, Probe, switches
+from support.probe import LONG, PAIRS, Page, Probe, switches
 from support.wait import wait_until
 
 from spark_partition_server import ClientOptions, ServerOptions, connect, connection_file
@@ -31,7 +30,6 @@ from spark_partition_server.errors import (
     SparkPartitionServerError,
     Unavailable,
 )
-from spark_partition_server.partition_server import PartitionServer
 from spark_partition_server.testing import LocalCluster, local_cluster
 from spark_partition_server.wire import codec
 from spark_partition_server.wire.codes import Code
@@ -121,22 +119,9 @@ def test_method_not_found(face, name):
     assert error.method == name
 
 
-class Other(PartitionServer):
-    """A server without a direct lane."""
-
-    def _launch_server(self) -> None:
-        self.over = threading.Event()
-        self.port = 80
-        self._register()
-        self.over.wait(LONG)
-
-    def shutdown(self, reason: str = "", grace: float = 0.0) -> None:
-        self.over.set()
-
-
 def test_method_not_found_where_the_server_takes_no_calls():
     """Servers of the HTTP kind."""
-    with local_cluster(Other(), [[], []]) as cluster:
+    with local_cluster(Page(), [[], []]) as cluster:
         client = cluster.client()
         error = failing(lambda: client.call(1, "get"), MethodNotFound, "127.0.0.1:80.*takes no calls.*QueryServer")
         assert error.definite

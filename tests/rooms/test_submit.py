@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from support.probe import LATE, LONG, switches
+from support.threads import at_once
 from support.wait import wait_until
 
 from spark_partition_server import Client, ClientOptions
@@ -218,26 +219,16 @@ def test_a_callback_may_submit_and_wait(client, waits):
 
 def test_many_threads_submit(client):
     """Sixteen at once over the same connections: each gets its own answers, in every way of waiting."""
-    mistakes: list[Any] = []
-    ready = threading.Barrier(16)
 
     def work(number: int) -> None:
-        ready.wait(LONG)
         for count in range(10):
             futures = {client.submit(one % 3, "echo", number, count, one): one for one in range(20)}
             if number % 3 == 0:
                 wait(futures, LONG)
             for future in as_completed(futures, LONG) if number % 3 == 1 else futures:
-                if future.result(LONG) != [[number, count, futures[future]], {}]:
-                    mistakes.append((number, count, futures[future]))
+                assert future.result(LONG) == [[number, count, futures[future]], {}]
 
-    threads = [threading.Thread(target=work, args=(number,)) for number in range(16)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(LONG)
-    assert not mistakes
-    assert not any(thread.is_alive() for thread in threads)
+    at_once(16, work)
 
 
 def test_threads_that_wait_for_the_same_server_do_not_wait_for_each_other(client):

@@ -6,13 +6,13 @@ import threading
 from typing import Any
 
 import pytest
+from support.probe import LONG, Page
 
-from spark_partition_server import PartitionServer, QueryServer, method
+from spark_partition_server import QueryServer, method
 from spark_partition_server.errors import InvalidCluster, NotStarted, PartitionInitError, StartTimeout, Unavailable
 from spark_partition_server.options import ClusterOptions
 from spark_partition_server.testing import local_cluster
 
-LONG = 20.0
 RELEASE = threading.Event()
 
 
@@ -94,13 +94,9 @@ def test_a_start_that_takes_too_long_says_who_is_missing():
 
     class Slow(QueryServer):
         def init_partition(self, rows: Any) -> None:
-            import time
-
             list(rows)
             if self.partition_ind == 1:
-                deadline = time.monotonic() + 1.0
-                while time.monotonic() < deadline:
-                    pass
+                threading.Event().wait(1.0)  # over start_timeout; the end of the cluster waits for it
 
     with pytest.raises(StartTimeout) as caught, local_cluster(Slow(), [[], [], []], start_timeout=0.4):
         pass
@@ -146,21 +142,10 @@ def test_options_are_the_coordinators():
         assert cluster.coordinator._options is options
 
 
-class Plain(PartitionServer):
-    def _launch_server(self) -> None:
-        self.over = threading.Event()
-        self.port = 1
-        self._register()
-        self.over.wait(LONG)
-
-    def shutdown(self, reason: str = "", grace: float = 0.0) -> None:
-        self.over.set()
-
-
 def test_servers_of_other_kinds_are_served_too():
     """Anything that is a ``PartitionServer``."""
-    with local_cluster(Plain(), [[], []]) as cluster:
-        assert cluster.coordinator.hosts == {0: ("127.0.0.1", 1), 1: ("127.0.0.1", 1)}
+    with local_cluster(Page(), [[], []]) as cluster:
+        assert cluster.coordinator.hosts == {0: ("127.0.0.1", 80), 1: ("127.0.0.1", 80)}
     assert cluster.results == {0: [], 1: []}
 
 

@@ -10,9 +10,9 @@ import threading
 from collections import Counter
 from typing import Any
 
-from spark_partition_server import QueryServer, method
+from spark_partition_server import PartitionServer, QueryServer, method
 
-__all__ = ["LATE", "LONG", "PAIRS", "Probe", "Switches", "switches"]
+__all__ = ["LATE", "LONG", "PAIRS", "Page", "Probe", "Switches", "switches"]
 
 LONG = 20.0  # seconds; whoever waits this long has failed
 LATE = 0.6  # seconds over a deadline; promised are 0.1, but a shared machine may hold any thread up
@@ -100,3 +100,16 @@ class Probe(QueryServer):
 
     def not_a_method(self) -> None:
         """Not marked, so nobody can call it."""
+
+
+class Page(PartitionServer):
+    """A server of the HTTP kind: it registers a port, and takes no calls."""
+
+    def _launch_server(self) -> None:
+        self.over = threading.Event()
+        self.port = 80
+        self._register()
+        self.over.wait(LONG)
+
+    def shutdown(self, reason: str = "", grace: float = 0.0) -> None:
+        self.over.set()
