@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from support.probe import LONG, Page
 
-from spark_partition_server import QueryServer, method
+from spark_partition_server import PartitionServer, QueryServer, method
 from spark_partition_server.errors import InvalidCluster, NotStarted, PartitionInitError, StartTimeout, Unavailable
 from spark_partition_server.options import ClusterOptions
 from spark_partition_server.testing import local_cluster
