@@ -210,6 +210,7 @@ class Client(LoopKeyedCalls):
 
         Raises:
             ClusterError: the cluster is over or gone.
+            CallTimeout: there was no time to ask, and nothing is known yet.
         """
         self._settle()
         now = monotonic()
@@ -224,6 +225,7 @@ class Client(LoopKeyedCalls):
         Raises:
             NotReady: some do not; the error names them.
             ClusterError: the cluster is over or gone.
+            CallTimeout: there was no time to learn how many partitions there are.
         """
         self._settle()
         await wait_for_ready(self._tries, self._timeout if timeout is None else seconds_of(timeout))

@@ -15,7 +15,7 @@ from concurrent.futures import Future
 from typing import Any
 
 from . import connection_file
-from .calling.answers import closed, left
+from .calling.answers import begun_late, closed, left
 from .calling.lanes import Lanes
 from .calling.many import call_all, call_many, wait_for_ready
 from .calling.requests import check_credit, rank_of, seconds_of
@@ -133,6 +133,10 @@ class Client(KeyedCalls):
         rank = rank_of(partition)
         seconds = self._timeout if timeout is None else seconds_of(timeout)
         payload = self._local.requests.payload(rank, method, args, kwargs)
+        if seconds <= 0:
+            over: Future[Any] = Future()
+            over.set_exception(begun_late(rank, method, seconds))
+            return over
         submitter = self._submitter
         if submitter is None or submitter.pid != os.getpid():
             submitter = self._open_submitter()
@@ -235,6 +239,7 @@ class Client(KeyedCalls):
 
         Raises:
             ClusterError: the cluster is over or gone.
+            CallTimeout: there was no time to ask, and nothing is known yet.
         """
         now = monotonic()
         self._routes.refresh(now, now + (self._timeout if timeout is None else seconds_of(timeout)))
@@ -248,6 +253,7 @@ class Client(KeyedCalls):
         Raises:
             NotReady: some do not; the error names them.
             ClusterError: the cluster is over or gone.
+            CallTimeout: there was no time to learn how many partitions there are.
         """
         wait_for_ready(self._tries, self._timeout if timeout is None else seconds_of(timeout))
 

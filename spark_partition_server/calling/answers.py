@@ -27,6 +27,7 @@ from .requests import seconds_of
 __all__ = [
     "Answers",
     "Asked",
+    "begun_late",
     "cannot_connect",
     "closed",
     "closed_after",
@@ -38,6 +39,7 @@ __all__ = [
     "so_far",
     "stream_lost",
     "timed_out",
+    "unasked",
 ]
 
 
@@ -186,6 +188,18 @@ def never_sent(rank: int, method: str, seconds: float) -> CallTimeout:
     return CallTimeout(text, rank=rank, method=method, definite=True)
 
 
+def unasked(coordinator: str, seconds: float) -> CallTimeout:
+    """The time was over before the coordinator could say who serves what."""
+    text = f"there was no time to ask the coordinator at {coordinator} who serves what"
+    return CallTimeout(f"{text} ({max(seconds, 0.0):.3g} s were left); nothing was run", definite=True)
+
+
+def begun_late(rank: int | None, method: str, seconds: float) -> CallTimeout:
+    """The time was over before the call began."""
+    text = f"no time is left for it, its timeout is {seconds:.3g} s; it was not run"
+    return CallTimeout(text, rank=rank, method=method, definite=True)
+
+
 def left(timeout: Any, rank: int | None, method: str) -> float:
     """The seconds of a call: what is over before it begins is not begun.
 
@@ -195,8 +209,7 @@ def left(timeout: Any, rank: int | None, method: str) -> float:
     """
     seconds = seconds_of(timeout)
     if seconds <= 0:
-        text = f"no time is left for it, its timeout is {seconds:.3g} s; it was not run"
-        raise CallTimeout(text, rank=rank, method=method, definite=True)
+        raise begun_late(rank, method, seconds)
     return seconds
 
 

@@ -26,7 +26,7 @@ from ..wire.codes import Code
 from ..wire.messages import Error, Frame, Reply
 from ..wire.payload import decode_value
 from ..wire.zmtp import Frames
-from .answers import Answers, Asked, failure, not_sent, timed_out
+from .answers import Answers, Asked, failure, never_sent, not_sent, timed_out
 from .line import Line
 from .pending import PENDING, Pending
 
@@ -285,11 +285,9 @@ def late(pending: Pending) -> CallTimeout:
     channel, seconds = pending._channel, pending._deadline - pending._started
     if channel is not None and pending._mark <= channel.handed:
         return timed_out(asked(pending, channel), seconds)
-    what = "it could not be sent" if channel is not None else "no server could be reached"
-    return CallTimeout(
-        f"{what} within {seconds:.3g} s",
-        rank=pending.rank,
-        method=pending.method,
-        endpoint=channel.endpoint if channel is not None else None,
-        definite=True,
-    )
+    error = never_sent(pending.rank, pending.method, seconds)
+    if channel is not None:
+        error.endpoint = channel.endpoint
+    else:
+        error.add("there was no connection to its server yet")
+    return error

@@ -7,11 +7,12 @@ from typing import Any
 
 from ..errors import CallError, InvalidArguments, MethodNotFound, NotReady
 from ..wire.codes import Code
+from .answers import never_sent
 from .batches import PROBE, RUNS_MAX, Encode, Group, Sizes, packed
 from .parcels import Parcel
 from .requests import Requests
 
-__all__ = ["STATUS", "first_error", "not_ready", "planned", "sorted_in", "split"]
+__all__ = ["STATUS", "first_error", "not_ready", "out_of_time", "planned", "sorted_in", "split"]
 
 STATUS = "sps.status"  # every server answers it, whatever it has to do
 
@@ -83,6 +84,15 @@ def first_error(out: list[Any], failed: bool) -> list[Any]:
     """The answers, or, where some have ``failed``, the first error among them, raised."""
     if failed:
         raise next(one for one in out if isinstance(one, Exception))
+    return out
+
+
+def out_of_time(groups: dict[int, Group], count: int, method: str, timeout: float) -> list[Any]:
+    """The errors of a ``call_many`` whose time was over before it was known how many partitions there are."""
+    out: list[Any] = [None] * count
+    for rank, group in groups.items():
+        for place in group.places:
+            out[place] = never_sent(rank, method, timeout)
     return out
 
 

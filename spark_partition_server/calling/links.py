@@ -8,7 +8,7 @@ import random
 from typing import NamedTuple
 
 from ..core.retry import Retry
-from ..errors import CallError, ClusterError, CoordinatorLost, Overloaded, Unavailable
+from ..errors import CallError, CallTimeout, ClusterError, CoordinatorLost, Overloaded, Unavailable
 from ..net.channel import Channel, Watch
 from ..net.clock import monotonic
 from ..wire.messages import Member
@@ -128,7 +128,7 @@ class Links:
         lost: Exception | None = None
         try:
             self._routes.refresh(asked, max(one.pending._deadline for one in looking))
-        except (ClusterError, Unavailable) as gone:
+        except (ClusterError, Unavailable, CallTimeout) as gone:
             lost = gone
         ended, now = Ended(), monotonic()
         paid: set[int] = set()
@@ -204,7 +204,7 @@ class Links:
             own = error
             if isinstance(error, CallError):
                 own = copy.copy(error)
-                own.method = pending.method
+                own.rank, own.method = pending.rank, pending.method
                 own.__cause__ = error.__cause__
             if pending._deadline > deadline:  # it came meanwhile, and has more time than there was for this attempt
                 self.again(pending)

@@ -16,7 +16,7 @@ from .answers import Answers, closed
 from .loop_line import Line
 from .loop_routes import LoopRoutes, finished, shared
 from .relay_line import RelayedLine
-from .ways import Notice
+from .ways import Notice, waited
 
 __all__ = ["Lines"]
 
@@ -139,7 +139,7 @@ class Lines:
                 if not self._reach.falls_back or not await self._is_there(member, deadline):
                     raise
                 missed = error
-                self._reach.missed(server, monotonic())
+                self._reach.missed(server, monotonic(), waited(error, seconds))
         proved = None if missed is None else partial(self._notice.tell, member, missed)
         coordinator = self._routes.coordinator
         line = self._line(partial(RelayedLine, coordinator=coordinator, proved=proved), member)

@@ -8,12 +8,12 @@ from collections.abc import Coroutine, Iterable
 from typing import Any
 
 from ..core.retry import Retry
-from ..errors import ClusterError, RemoteProtocolError, SparkPartitionServerError
+from ..errors import CallTimeout, ClusterError, RemoteProtocolError, SparkPartitionServerError
 from ..net.clock import monotonic
 from ..wire.codes import Code
 from .answers import never_sent
 from .batches import Sizes, grouped
-from .harvest import STATUS, first_error, not_ready, planned, sorted_in, split
+from .harvest import STATUS, first_error, not_ready, out_of_time, planned, sorted_in, split
 from .loop_line import Batch
 from .loop_tries import LoopTries
 from .parcels import Parcel
@@ -47,7 +47,12 @@ async def call_many(
     groups, count = grouped(calls)
     if not count:
         return []
-    size = await tries.routes.size(deadline)
+    try:
+        size = await tries.routes.size(deadline)
+    except CallTimeout:
+        if return_errors:
+            return out_of_time(groups, count, method, timeout)
+        raise
     parcels = planned(groups, size, method, sizes, tries.requests)
     out: list[Any] = [None] * count
     spread = Spread(tries, sizes, method, out, timeout, deadline)

@@ -16,12 +16,11 @@ from ..wire.codec import VIEW_BYTES_MAX
 from ..wire.codes import Code
 from ..wire.messages import Lookup, Refuse, View
 from ..wire.zmtp import Frames
-from .answers import closed
-from .routes import LOOKUP_TIMEOUT, Failure, coordinator_lost, other_run
+from .answers import closed, unasked
+from .routes import LOOKUP_TIMEOUT, SHORT, Failure, coordinator_lost, other_run
 
 __all__ = ["LoopRoutes", "finished", "shared"]
 
-SHORT = 0.05  # seconds; a coordinator that has not answered in so little time may be there all the same
 LONGEST = 1e6  # seconds; a deadline later than this is none
 T = TypeVar("T")
 
@@ -91,10 +90,11 @@ class LoopRoutes:
     async def refresh(self, asked: float, deadline: float) -> None:
         """Fetches the view, unless that has been done since ``asked``. Callers at the same time share one LOOKUP.
 
-        With next to no time left the view may stay as it is: that does not prove that the coordinator is gone.
+        With next to no time left a view that is known stays as it is: that does not prove that the coordinator is gone.
 
         Raises:
             Unavailable: the client is closed.
+            CallTimeout: there was next to no time, and no view is known.
             ClusterError: the cluster is over or gone.
         """
         began = monotonic()
@@ -106,8 +106,10 @@ class LoopRoutes:
             if task is None or task.done():
                 task = self._fetching = shared(self._fetch())
             if not await finished(task, deadline):
-                if self.calls.view_number and deadline - began < SHORT:
-                    return  # what is known has to do
+                if deadline - began < SHORT:
+                    if self.calls.view_number:
+                        return  # what is known has to do
+                    raise unasked(self.coordinator, deadline - began)
                 raise coordinator_lost(self.coordinator, TimeoutError("no answer by the deadline"))
             if not task.cancelled():
                 task.result()

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from ..core.retry import Retry
-from ..errors import RemoteProtocolError
+from ..errors import CallTimeout, RemoteProtocolError
 from ..net.clock import monotonic
 from ..wire.codes import Code
 from ..wire.messages import Error, Message, Results
@@ -15,7 +15,7 @@ from ..wire.zmtp import Frames
 from .answers import Asked
 from .batches import Sizes, grouped
 from .fanout import WINDOW, Fanout
-from .harvest import STATUS, first_error, not_ready, planned, sorted_in, split
+from .harvest import STATUS, first_error, not_ready, out_of_time, planned, sorted_in, split
 from .parcels import Line, Parcel
 from .requests import check_method
 from .tries import Tries
@@ -49,7 +49,12 @@ def call_many(
     groups, count = grouped(calls)
     if not count:
         return []
-    size = tries.routes.size(deadline)
+    try:
+        size = tries.routes.size(deadline)
+    except CallTimeout:
+        if return_errors:
+            return out_of_time(groups, count, method, timeout)
+        raise
     parcels = planned(groups, size, method, sizes, requests)
     out: list[Any] = [None] * count
     fanout = Runs(tries, sizes, method, out, started, timeout, deadline)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable
-from typing import NoReturn
 
 from ..core.calls import Calls
 from ..core.failures import refusal
@@ -16,11 +15,12 @@ from ..wire import codec
 from ..wire.codec import VIEW_BYTES_MAX
 from ..wire.codes import Code
 from ..wire.messages import Lookup, Refuse, View
-from .answers import closed
+from .answers import closed, unasked
 
-__all__ = ["LOOKUP_TIMEOUT", "Failure", "Routes", "coordinator_lost", "other_run"]
+__all__ = ["LOOKUP_TIMEOUT", "SHORT", "Failure", "Routes", "coordinator_lost", "other_run"]
 
 LOOKUP_TIMEOUT = 2.0  # seconds one LOOKUP may take, within the call's own deadline
+SHORT = 0.05  # seconds; a coordinator that has not answered in so little time may be there all the same
 
 Failure = Callable[[], "ClusterError | None"]
 
@@ -59,7 +59,15 @@ class Routes:
         return self.calls.size
 
     def refresh(self, asked: float, deadline: float) -> None:
-        """Fetches the view, unless another thread has since ``asked``."""
+        """Fetches the view, unless another thread has since ``asked``.
+
+        With next to no time left a view that is known stays as it is: that does not prove that the coordinator is gone.
+
+        Raises:
+            Unavailable: the client is closed.
+            CallTimeout: there was next to no time, and no view is known.
+            ClusterError: the cluster is over or gone.
+        """
         if self.closed:
             raise closed(None, None)
         self.check_failure()
@@ -67,11 +75,12 @@ class Routes:
             self._drop()
             self._lock = threading.Lock()  # the parent's may have been held by a thread that is not here
             self._pid = os.getpid()
-        if not self._lock.acquire(timeout=min(max(deadline - monotonic(), 0.0), threading.TIMEOUT_MAX)):
-            self._lost(TimeoutError("other threads wait for it too"))
+        seconds = deadline - monotonic()
+        if not self._lock.acquire(timeout=min(max(seconds, 0.0), threading.TIMEOUT_MAX)):
+            self._lost(TimeoutError("other threads wait for it too"), seconds)
+            return
         try:
-            if self._refreshed < asked:
-                self._fetch(min(deadline, monotonic() + LOOKUP_TIMEOUT))
+            if self._refreshed < asked and self._fetch(min(deadline, monotonic() + LOOKUP_TIMEOUT), seconds):
                 self._refreshed = monotonic()
         finally:
             self._lock.release()
@@ -87,7 +96,12 @@ class Routes:
             self._lane.close()
             self._lane = None
 
-    def _fetch(self, deadline: float) -> None:
+    def _fetch(self, deadline: float, seconds: float) -> bool:
+        """Asks the coordinator. False: there was next to no time, and what is known has to do.
+
+        Args:
+            seconds: that the caller had.
+        """
         lookup = codec.encode(Lookup(self.calls.view_number), self._run_id)
         for last in (self._lane is None, True):
             try:
@@ -96,13 +110,14 @@ class Routes:
                 lane.arm(max(deadline - monotonic(), 0.0))
                 lane.send(lookup, deadline)
                 self._take(lane, deadline)
-                return
+                return True
             except (OSError, RemoteProtocolError) as error:
                 self._drop()
                 if isinstance(error, RemoteProtocolError) and error.code == Code.WRONG_RUN:
                     raise other_run(self.coordinator) from error
                 if last:
-                    self._lost(error)
+                    self._lost(error, seconds)
+        return False
 
     def _take(self, lane: Lane, deadline: float) -> None:
         while True:
@@ -114,7 +129,12 @@ class Routes:
                     self.calls.adopt(message)
                     return
 
-    def _lost(self, error: Exception) -> NoReturn:
+    def _lost(self, error: Exception, seconds: float) -> None:
+        """The coordinator has not answered. Returns where that proves nothing and a view is known."""
+        if seconds < SHORT and isinstance(error, TimeoutError):
+            if self.calls.view_number:
+                return
+            raise unasked(self.coordinator, seconds) from error
         if self.file is not None and not os.path.exists(self.file):
             text = f"its connection file {os.fspath(self.file)!r} is gone and its coordinator does not answer ({error})"
             raise ClusterClosed(f"the cluster has stopped: {text}") from error

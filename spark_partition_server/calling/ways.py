@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
@@ -20,11 +21,17 @@ from ..wire.messages import Member
 from .answers import cannot_connect
 from .routes import Routes
 
-__all__ = ["Notice", "Trunked", "Ways"]
+__all__ = ["Notice", "Trunked", "Ways", "waited"]
 
 log = logging.getLogger("spark_partition_server.client")
 
 LOCAL_TIMEOUT = 0.5  # seconds one attempt over the same-host lane may take, before tcp is tried
+
+
+def waited(error: BaseException, seconds: float) -> float:
+    """How much an attempt to connect that has failed proves, in seconds: a refusal as much as there is."""
+    refused = isinstance(error, OSError) and not isinstance(error, TimeoutError)
+    return math.inf if refused else seconds
 
 
 class Trunked(Protocol):
@@ -129,7 +136,7 @@ class Ways:
         except OSError as error:
             if not self._reach.falls_back or not self._is_there(member, deadline):
                 raise cannot_connect(member.endpoint, member.rank, method, error) from error
-            self._reach.missed(server, monotonic())
+            self._reach.missed(server, monotonic(), waited(error, seconds))
             return self._by_relay(member, error)
         self._reach.reached(server)
         return lane

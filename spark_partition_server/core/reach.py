@@ -55,7 +55,12 @@ class Reach:
         self._reached = True
         self._again.pop(server, None)
 
-    def missed(self, server: Hashable, now: float) -> None:
-        """A server could not be reached, and the coordinator says that it is there."""
+    def missed(self, server: Hashable, now: float, seconds: float = SHORT) -> None:
+        """A server could not be reached, and the coordinator says that it is there.
+
+        Args:
+            seconds: how long it was waited for, where nothing was heard: the shorter, the sooner it is tried again, as
+                a call with next to no time left proves next to nothing.
+        """
         self._again = {known: until for known, until in list(self._again.items()) if now < until + AGAIN}
-        self._again[server] = now + AGAIN
+        self._again[server] = now + AGAIN * min(max(seconds, 0.0) / SHORT, 1.0)

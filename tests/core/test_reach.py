@@ -61,3 +61,12 @@ def test_servers_that_have_gone_are_forgotten():
     for number in range(1000):
         reach.missed(number, NOW + number)
     assert len(reach._again) < 3 * AGAIN
+
+
+@pytest.mark.parametrize(("seconds", "until"), [(-1.0, 0.0), (0.0, 0.0), (SHORT / 10, AGAIN / 10), (2.0, AGAIN)])
+def test_an_attempt_without_time_proves_little(seconds, until):
+    """A call that was over before it could connect must not send the next minute's calls by relay."""
+    reach = Reach("auto")
+    reach.missed("a", NOW, seconds)
+    assert reach.direct("a", NOW + until, 10.0, 2.0) == SHORT
+    assert until == 0 or reach.direct("a", NOW + until * 0.9, 10.0, 2.0) is None

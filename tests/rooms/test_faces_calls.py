@@ -11,7 +11,10 @@ from support.lanes import patterned
 from support.probe import LATE, LONG, switches
 from support.wait import wait_until
 
-from spark_partition_server.errors import CallOutcomeUnknown, CallTimeout, CoordinatorLost, HandlerError, Unavailable
+from spark_partition_server import ClientOptions
+from spark_partition_server.errors import CallOutcomeUnknown, CallTimeout, HandlerError, Unavailable
+from spark_partition_server.net import lane
+from spark_partition_server.net.loop_lane import LoopLane
 
 # ------------------------------------------------------------------------------------------ answers
 
@@ -65,15 +68,60 @@ def test_a_timeout_may_be_very_long(face, timeout):
 @pytest.mark.parametrize("timeout", [0, 0.0, -1, 1e-9])
 @pytest.mark.parametrize("used", [False, True])
 def test_a_timeout_without_time_is_over_at_once(face, timeout, used):
-    """Also on a connection that is there already."""
+    """Also on a connection that is there already. It is told as what it is, and not as the loss of the driver."""
     if used:
         face.call(1, "rank")
     began = time.monotonic()
-    with pytest.raises((CallTimeout, Unavailable, CoordinatorLost)):
+    with pytest.raises(CallTimeout) as caught:
         face.call(1, "wait", timeout=timeout)
     assert time.monotonic() - began < LATE
+    if timeout <= 0:
+        assert "no time is left for it" in str(caught.value)
+        assert (caught.value.rank, caught.value.method, caught.value.definite) == (1, "wait", True)
     switches.gate.set()
     assert face.call(1, "rank") == 1
+
+
+@pytest.mark.parametrize("timeout", [0, -1.0, 1e-9])
+@pytest.mark.parametrize("used", [False, True])
+def test_many_calls_without_time_end_in_their_places(face, timeout, used):
+    """return_errors=True: each is told as a call that was not made, though nobody knows yet who would have run it."""
+    if used:
+        face.refresh()
+    calls = [(1, "x"), (0, "y"), (1, "z")]
+    found = face.call_many("run", calls, timeout=timeout, return_errors=True)
+    assert [type(one) for one in found] == [CallTimeout] * 3
+    assert [(one.rank, one.method, one.definite) for one in found] == [(rank, "run", True) for rank, _ in calls]
+    if used:
+        found = face.call_all("rank", timeout=timeout, return_errors=True)
+        assert [type(one) for one in found] == [CallTimeout] * 3
+    else:  # how many there are is not known either
+        with pytest.raises(CallTimeout, match="no time to ask the coordinator"):
+            face.call_all("rank", timeout=timeout, return_errors=True)
+    assert not switches.runs
+    assert face.call_all("rank") == [0, 1, 2]
+
+
+def test_a_call_without_time_to_connect_says_next_to_nothing_of_its_server(cluster, face_type, monkeypatch):
+    """A second later it is tried straight again, and not after the minute of a server that cannot be reached."""
+    options = ClientOptions(timeout=LONG, local=False)
+    with face_type(cluster.coordinator.get_url(), cluster.coordinator.run_id, options) as face:
+        face.refresh()
+        member = face.client._routes.calls.members[1]
+        monkeypatch.setattr(lane, "connect", out_of_time)
+        monkeypatch.setattr(LoopLane, "open", out_of_time_too)
+        with pytest.raises((CallTimeout, Unavailable)):
+            face.call(1, "rank", timeout=0.003)
+        reach = (face.client._lines if face.asynchronous else face.client._lanes._ways)._reach
+        assert reach.direct((member.endpoint, member.incarnation), time.monotonic() + 1.0, LONG, 2.0) is not None
+
+
+def out_of_time(*_: Any) -> Any:
+    raise TimeoutError("no time left to connect")
+
+
+async def out_of_time_too(_: Any) -> None:
+    out_of_time()
 
 
 # --------------------------------------------------------------------------------------------- deadlines
