@@ -41,7 +41,7 @@ lint: .venv/installed ## ruff and mypy
 	.venv/bin/python -m ruff check $(SOURCES)
 	.venv/bin/python -m mypy
 
-bench: .venv/bench ## the benchmarks: tables, JSON and plots in benchmarks/results; about ten minutes
+bench: .venv/bench ## the benchmarks: tables, JSON and plots in benchmarks/results; 10 to 20 minutes
 	.venv/bin/python benchmarks/run.py
 
 clean: ## remove everything that make and the tools made, the virtual environments included

@@ -36,6 +36,7 @@ from pathlib import Path
 from typing import Any
 
 import msgpack
+from library import Losses
 from measuring import DISTURBED, Child, Watch, await_quiet, say
 from members import hello_of, run_members
 from report import document, finish, report_arguments
@@ -51,17 +52,6 @@ PROBES = 0.01  # seconds between two echoes asked for
 
 
 # ----------------------------------------------------------------------------------- the coordinator's process
-
-
-class Losses(logging.Handler):
-    """Counts the members that the coordinator says it has lost."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.count = 0
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.count += str(record.msg).startswith("lost")
 
 
 def run_coordinator(members: int) -> None:
@@ -182,7 +172,7 @@ def measure(members: int, seconds: float, disturbed: float) -> dict[str, Any]:
             "cores": sum(used.values()),
             "cores_by_thread": used,
             "still_registered": state["registered"],
-            "lost": state["lost"],
+            "lost": max(state["lost"], members - state["registered"]),
             "echo_p50_us": statistics.median(echoes),
             "echo_p99_us": sorted(echoes)[len(echoes) * 99 // 100],
             "lookup_p50_us": statistics.median(lookups) if lookups else float("nan"),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import sys
 import threading
 import time
@@ -102,8 +103,21 @@ KINDS: dict[str, Callable[[], QueryServer]] = {
 }
 
 
+class Losses(logging.Handler):
+    """Counts the members that the coordinator says it has lost."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.count += str(record.msg).startswith("lost")
+
+
 def run_coordinator(partitions: int) -> None:
-    """Until stdin is closed. Says first where it is, then that every partition is served."""
+    """Until stdin is closed. Says where it is, then that every partition is served, and on every line how it is."""
+    losses = Losses()
+    logging.getLogger("spark_partition_server.coordinator").addHandler(losses)
     coordinator = Coordinator(partitions, verbose=False)
     coordinator.start()
     url = coordinator.get_url()
@@ -113,7 +127,8 @@ def run_coordinator(partitions: int) -> None:
         say(url=url, token=coordinator.token.hex(), run=coordinator.run_id.hex(), path=str(path))
         coordinator.wait(lambda: bool(coordinator.full_cluster), SERVE_TIMEOUT)
         say(complete=coordinator.full_cluster)
-        sys.stdin.read()
+        while sys.stdin.readline():
+            say(registered=len(coordinator.hosts), lost=losses.count)
         coordinator.shutdown_hosts()
         coordinator.wait(lambda: not coordinator.hosts, 1.0)
     finally:
@@ -137,19 +152,35 @@ class Cluster:
 
     path: str
     pids: list[int]
+    coordinator: Child
+
+    def state(self) -> dict[str, int]:
+        """Of its coordinator: how many members are ``registered`` now, how many it has ``lost`` since its start."""
+        self.coordinator.tell("state")
+        return self.coordinator.line()
 
 
-def open_cluster(stack: ExitStack, *kinds: str, cpu: int | None = None) -> Cluster:
-    """Starts coordinator and servers, which end with the stack, because the coordinator tells them to."""
-    coordinator = Child(__file__, "--coordinate", str(len(kinds)), grace=5.0)
+def open_cluster(
+    stack: ExitStack,
+    *kinds: str,
+    cpu: int | None = None,
+    join: Callable[[dict[str, Any]], Any] | None = None,
+) -> Cluster:
+    """Starts coordinator and servers, which end with the stack, because the coordinator tells them to.
+
+    ``join`` brings one more member, of rank ``len(kinds)``; it is told where the coordinator is.
+    """
+    coordinator = Child(__file__, "--coordinate", str(len(kinds) + (join is not None)), grace=5.0)
     servers = []
     for rank, kind in enumerate(kinds):
         where = json.dumps(coordinator.hello)
         arguments = ("--serve", kind, "--rank", str(rank), "--where", where)
         servers.append(stack.enter_context(Child(__file__, *arguments, cpu=cpu, grace=5.0)))
     stack.enter_context(coordinator)
+    if join is not None:
+        join(coordinator.hello)
     assert coordinator.line() == {"complete": True}
-    return Cluster(coordinator.hello["path"], [server.pid for server in servers])
+    return Cluster(coordinator.hello["path"], [server.pid for server in servers], coordinator)
 
 
 class Call:

@@ -28,6 +28,7 @@ DISTURBED = 0.15  # of one core, used by processes of others
 SEED = 1
 QUIET_SAMPLE = 0.05  # seconds
 QUIET_PATIENCE = 2.0  # seconds; then the burst is run all the same, and very likely dropped
+QUIET_TOTAL = 60.0  # seconds of one process; then nothing is waited for any more, so that a benchmark has an end
 
 
 class Caller(Protocol):
@@ -152,13 +153,32 @@ class Watch:
         return sum(used - self.used.get(pid, 0) for pid, used in now.items() if pid not in self.own) / elapsed
 
 
+@dataclass
+class Quiet:
+    """Waits until others leave the processors alone, for a bounded time.
+
+    Attributes:
+        left: seconds that may still be waited, all waits together.
+    """
+
+    left: float = QUIET_TOTAL
+
+    def wait(self, disturbed: float) -> None:
+        began = time.monotonic()
+        patience = min(QUIET_PATIENCE, self.left)
+        while time.monotonic() - began < patience:
+            watch = Watch()
+            time.sleep(QUIET_SAMPLE)
+            if watch.others() <= disturbed:
+                break
+        self.left -= max(time.monotonic() - began - QUIET_SAMPLE, 0.0)  # the first look belongs to the measuring
+
+
+QUIET = Quiet()  # of this process
+
+
 def await_quiet(disturbed: float = DISTURBED) -> None:
-    patience = time.monotonic() + QUIET_PATIENCE
-    while time.monotonic() < patience:
-        watch = Watch()
-        time.sleep(QUIET_SAMPLE)
-        if watch.others() <= disturbed:
-            return
+    QUIET.wait(disturbed)
 
 
 @dataclass

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.wait import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "benchmarks"
@@ -40,6 +41,67 @@ def summary(monkeypatch) -> Any:
 
     yield summary
     sys.modules.pop("summary")
+
+
+@pytest.fixture
+def runner(monkeypatch, tmp_path) -> Any:
+    """``run.py`` with two benchmarks of its own: one that is done at once, one that hangs and so does its server."""
+    monkeypatch.syspath_prepend(str(FOLDER))
+    import run
+
+    (tmp_path / "done.py").write_text("import sys; open(sys.argv[2], 'w').write('{}')")
+    (tmp_path / "stuck.py").write_text(
+        "import subprocess as s, sys\n"
+        "server = s.Popen([sys.executable, '-c', 'import threading; threading.Event().wait()'])\n"
+        "open(sys.argv[4], 'w').write(str(server.pid))\n"
+        "server.wait()\n"
+    )
+    (tmp_path / "summary.py").write_text("")
+    monkeypatch.setattr(run, "HERE", tmp_path)
+    monkeypatch.setattr(run, "NAMES", ("stuck", "done"))
+    yield run
+    sys.modules.pop("run")
+
+
+def test_every_benchmark_is_part_of_make_bench():
+    """One that ``make bench`` forgets is one that nobody looks at. Provoked: a script that run.py does not name."""
+    names = run("-c", f"import sys; sys.path.insert(0, {str(FOLDER)!r}); import run; print(*run.NAMES)").stdout.split()
+    others = {"floor.py", "library.py", "peers.py", "run.py", "summary.py", "wsgi.py"}
+    assert sorted(f"{name}.py" for name in names) == sorted(set(SCRIPTS) - MODULES - others)
+
+
+def test_a_benchmark_that_hangs_is_ended_with_all_its_processes_and_the_others_are_run(
+    runner, monkeypatch, tmp_path, capsys
+):
+    """Its figures of an earlier run are none of this one. Provoked: a benchmark whose server never ends."""
+    out = tmp_path / "results"
+    out.mkdir()
+    (out / "stuck.json").write_text("{}")
+    monkeypatch.setattr(runner, "LONGEST", 5.0)
+    monkeypatch.setattr(sys, "argv", ["run.py", "--out", str(out)])
+    assert runner.main() == 1
+    assert "failed: stuck: not over after 5 s" in capsys.readouterr().out
+    assert (out / "done.json").exists()
+    assert not (out / "stuck.json").exists()
+    server = int((out / "stuck.png").read_text())
+    wait_until(lambda: not alive(server), what="the benchmark's server to end")
+
+
+def alive(pid: int) -> bool:
+    """Neither gone nor dead and not waited for."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def test_what_there_is_no_time_for_is_named(runner, monkeypatch, tmp_path, capsys):
+    """A run has an end, and does not pass for a whole one. Provoked: no time at all."""
+    monkeypatch.setattr(sys, "argv", ["run.py", "--out", str(tmp_path / "results"), "--minutes", "0"])
+    assert runner.main() == 1
+    said = capsys.readouterr().out
+    assert "failed: stuck: not run: 0 minutes are over" in said
+    assert "failed: done: not run: 0 minutes are over" in said
 
 
 def test_a_bar_that_is_not_met_is_told_from_one_that_was_not_measured(summary):
