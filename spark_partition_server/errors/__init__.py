@@ -32,6 +32,12 @@
     ├── RoutingError                  a call by key was not made: nobody can tell its partition
     │   ├── NoPartitioner             the data has no partitioner, or one that this client was not given
     │   └── UnroutableKey             (also TypeError) the partitioner cannot place this key         .key
+    ├── CommError                     an operation between ranks; itself: a message that does not fit its receive
+    │   ├── CommRevoked               the communicator was revoked                     .rank
+    │   │   └── RankLost              ... because ranks of it were lost                .ranks
+    │   ├── CollectiveMismatch        ranks called different collectives    .ranks .signatures .sequence
+    │   └── CommTimeout               (also TimeoutError) a message did not come or was not taken     .missing
+    │       └── CollectiveTimeout     ... ranks did not call a collective              .missing .sequence
     └── AuthenticationError           the other side refused our credentials
 
 *Definite* means: it certainly did not happen and never will, so doing it again is safe.
@@ -75,6 +81,7 @@ from .cluster import (
     StartTimeout,
     TooFewDescriptors,
 )
+from .comm import CollectiveMismatch, CollectiveTimeout, CommError, CommRevoked, CommTimeout, RankLost
 from .routing import NoPartitioner, RoutingError, UnroutableKey
 
 __all__ = [
@@ -84,6 +91,11 @@ __all__ = [
     "CallTimeout",
     "ClusterClosed",
     "ClusterError",
+    "CollectiveMismatch",
+    "CollectiveTimeout",
+    "CommError",
+    "CommRevoked",
+    "CommTimeout",
     "CoordinatorLost",
     "HandlerError",
     "InsufficientSlots",
@@ -102,6 +114,7 @@ __all__ = [
     "PartitionInitError",
     "PortUnavailable",
     "ProtocolError",
+    "RankLost",
     "RemoteProtocolError",
     "RoutingError",
     "SparkPartitionServerError",

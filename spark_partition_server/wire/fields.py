@@ -14,10 +14,13 @@ __all__ = [
     "ENDPOINT_CHARS_MAX",
     "FIELDS_BYTES_MAX",
     "FRAMES_MAX",
+    "GROUP_MAX",
     "HOST_CHARS_MAX",
     "METHOD_CHARS_MAX",
     "RANKS_MAX",
     "ROUTE_BYTES_MAX",
+    "SIGNATURE_CHARS_MAX",
+    "TAG_MAX",
     "TEXT_CHARS_MAX",
     "TOKEN_BYTES_MAX",
     "U32",
@@ -47,6 +50,9 @@ ROUTE_BYTES_MAX = 255  # the longest name ZeroMQ has for a connection
 TEXT_CHARS_MAX = 4096
 DETAIL_CHARS_MAX = 16 * 1024  # a traceback, cut in the middle by its sender
 BATCH_MAX = 1024  # runs of one BATCH: its answer comes when all of them are over
+GROUP_MAX = 1 << 16  # ranks of one communicator: sets of them travel a bit each, beside other fields
+SIGNATURE_CHARS_MAX = 256
+TAG_MAX = (1 << 31) - 1  # as C's int has it
 U32 = (1 << 32) - 1
 U64 = (1 << 64) - 1
 

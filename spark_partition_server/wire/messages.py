@@ -1,4 +1,6 @@
-"""The messages: one frozen dataclass a kind, their numbers, their fields' types and limits (PROTOCOL.md, section 7).
+"""The messages: one frozen dataclass a kind, their fields' types and limits (PROTOCOL.md, section 7).
+
+Those between ranks are in ``peering.py``, the numbers in ``kinds.py``.
 
 The fields of a message are encoded in the order of declaration, as one positional msgpack array; ``payload`` fields
 travel as raw frames behind it. Constructors check every field, so a message that breaks a limit cannot exist, and the
@@ -7,11 +9,11 @@ decoder builds messages through the same constructors, so one that arrives is ch
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
-from enum import IntEnum
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from ..errors import LocalProtocolError
+from . import peering
 from .fields import (
     BATCH_MAX,
     DETAIL_CHARS_MAX,
@@ -36,6 +38,7 @@ from .fields import (
     some_frames,
     some_octets,
 )
+from .kinds import Kind, Message, checked
 
 __all__ = [
     "BATCH_MAX",
@@ -77,44 +80,6 @@ __all__ = [
     "View",
     "Welcome",
 ]
-
-
-class Kind(IntEnum):
-    """Message numbers. ONLY APPEND: the numbers are the protocol. Gaps separate the planes."""
-
-    HELLO = 1
-    WELCOME = 2
-    HEARTBEAT = 3
-    VIEW = 4
-    SHUTDOWN = 5
-    GOODBYE = 6
-    REFUSE = 7
-    LOOKUP = 8
-    STOP = 9
-    RELAY = 10
-    REQUEST = 32
-    REPLY = 33
-    ERROR = 34
-    CANCEL = 35
-    BATCH = 36
-    RESULTS = 37
-    STREAM = 38
-    ITEMS = 39
-    CREDIT = 40
-    PART = 41
-
-
-@dataclass(frozen=True, slots=True)
-class Message:
-    """Base of all messages: checks every field when it is made."""
-
-    kind: ClassVar[Kind]
-
-    def __post_init__(self) -> None:
-        for name, check in _CHECKS[type(self)]:
-            problem = check(getattr(self, name))
-            if problem is not None:
-                raise LocalProtocolError(f"{type(self).__name__}.{name}: {problem}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -342,15 +307,9 @@ class Part(Message):
 
 
 KINDS: dict[Kind, type[Message]] = {
-    message.kind: message
-    for message in (
-        *(Hello, Welcome, Heartbeat, View, Shutdown, Goodbye, Refuse, Lookup, Stop, Relay),
-        *(Request, Reply, Error, Cancel, Batch, Results, Stream, Items, Credit, Part),
-    )
-}
-# Looked up by every constructor: dataclasses.fields() would make the list anew for every heartbeat.
-_CHECKS: dict[type[Message], tuple[tuple[str, Check], ...]] = {
-    message: tuple((known.name, known.metadata["check"]) for known in fields(message)) for message in KINDS.values()
+    **checked(Hello, Welcome, Heartbeat, View, Shutdown, Goodbye, Refuse, Lookup, Stop, Relay),
+    **checked(Request, Reply, Error, Cancel, Batch, Results, Stream, Items, Credit, Part),
+    **peering.KINDS,
 }
 
 

@@ -17,12 +17,12 @@ from spark_partition_server.calling import routes
 from spark_partition_server.core import calls, ledger, membership, session, windows
 from spark_partition_server.core.session import FINAL_REFUSALS, TRANSITIONS, Event, SessionState
 from spark_partition_server.net import control, listener
-from spark_partition_server.wire import codec, lending, messages, parts, payload, zmtp
+from spark_partition_server.wire import codec, lending, messages, parts, payload, peering, zmtp
 from spark_partition_server.wire.codes import CODES, Code
 from spark_partition_server.wire.messages import KINDS, Kind, Member
 
 DOCUMENT = PROTOCOL.read_text(encoding="utf-8")
-WIRE = (messages, codec, payload, zmtp, lending, parts)
+WIRE = (messages, codec, payload, zmtp, lending, parts, peering)
 
 
 def number(text: str) -> int:

@@ -59,8 +59,9 @@ class Source:
 
     @property
     def folder(self) -> str:
-        """``wire``, ``core``, ``net``, ``spark``; empty at the top."""
-        return self.room.rpartition("/")[0]
+        """``wire``, ``core``, ``net``, ``spark``, for what lies in folders of theirs too; empty at the top."""
+        top, slash, _ = self.room.partition("/")
+        return top if slash else ""
 
     @property
     def module(self) -> str:

@@ -15,6 +15,7 @@ __all__ = ["CODES", "FIELDS_OCTETS", "FRAMES", "KINDS", "MEMBER", "RUN_ID", "Fie
 U32 = 2**32 - 1
 U64 = 2**64 - 1
 RANK = 2**20 - 1
+GROUP = 2**16
 FIELDS_OCTETS = 65536
 FRAMES = 64
 RUN_ID = bytes.fromhex("00112233445566ff")
@@ -231,9 +232,77 @@ _ITEMS = Kind("ITEMS", 39, (_CALL_ID, Field("sequence", "int", 128, U64)), paylo
 _CREDIT = Kind("CREDIT", 40, (_CALL_ID, Field("items", "int", 192, U64), Field("octets", "int", 0, U64, default=0)))
 _PART = Kind("PART", 41, (_CALL_ID, Field("offset", "int", 0, U64), Field("size", "int", 500000, U64)), payload=True)
 
+_CONTEXT = Field("context", "int", 1 << 24, U64)
+_SEQUENCE = Field("sequence", "int", 12, U64)
+_ENVELOPE = (
+    _CONTEXT,
+    Field("sequence", "int", 0, U64),
+    Field("tag", "int", 5, 2**31 - 1),
+    Field("signature", "text", "float32", 256),
+)
+_TRANSFER = Field("transfer", "int", 4, U64)
+_MEET = Kind(
+    "MEET",
+    64,
+    (
+        _rank(),
+        _incarnation(),
+        Field("to_rank", "int", 0, RANK),
+        Field("to_incarnation", "int", 2, U64),
+        _token(),
+    ),
+)
+_TELL = Kind("TELL", 65, _ENVELOPE, payload=True)
+_OFFER = Kind("OFFER", 66, (*_ENVELOPE, _TRANSFER, Field("octets", "int", 16777216, U64)))
+_GRANT = Kind("GRANT", 67, (_TRANSFER,))
+_DATA = Kind("DATA", 68, (_TRANSFER,), payload=True)
+_ROOM = Kind("ROOM", 69, (Field("lane", "int", 1, 1), Field("octets", "int", 6291456, U64)))
+_ALARM = Kind(
+    "ALARM",
+    70,
+    (
+        _CONTEXT,
+        Field("cause", "int", 3, 255),
+        _SEQUENCE,
+        Field("rank", "int", 0, GROUP - 1),
+        Field("other", "int", 2, GROUP - 1),
+        Field("here", "text", "barrier()", 256),
+        Field("there", "text", "bcast(object, root=0)", 256),
+        Field("ranks", "octets", b"\x05", GROUP // 8),
+    ),
+)
+_ASK = Kind("ASK", 71, (_CONTEXT, Field("number", "int", 1, U64), _SEQUENCE))
+_STAND = Kind(
+    "STAND",
+    72,
+    (
+        _CONTEXT,
+        Field("number", "int", 1, U64),
+        _SEQUENCE,
+        Field("doing", "text", "barrier()", 256),
+        Field("signature", "text", "barrier()", 256),
+        Field("waiting", "octets", b"\x02", GROUP // 8),
+    ),
+)
+_BALLOT = Kind(
+    "BALLOT",
+    73,
+    (
+        _CONTEXT,
+        Field("number", "int", 1, U64),
+        Field("phase", "int", 2, 255),
+        Field("round", "int", 1, GROUP - 1),
+        Field("stamp", "int", 0, GROUP),
+        Field("flag", "int", 1, U64),
+        Field("failed", "octets", b"\x01", GROUP // 8),
+        Field("next", "int", 16777217, U64),
+    ),
+)
+
 KINDS = (
     *(_HELLO, _WELCOME, _HEARTBEAT, _VIEW, _SHUTDOWN, _GOODBYE, _REFUSE, _LOOKUP, _STOP, _RELAY),
     *(_REQUEST, _REPLY, _ERROR, _CANCEL, _BATCH, _RESULTS, _STREAM, _ITEMS, _CREDIT, _PART),
+    *(_MEET, _TELL, _OFFER, _GRANT, _DATA, _ROOM, _ALARM, _ASK, _STAND, _BALLOT),
 )
 # an entry of a view: rank, incarnation, attempt, host, port, endpoint, and local, which may be absent
 MEMBER = (*_HELLO.fields[:6], _HELLO.fields[-1])

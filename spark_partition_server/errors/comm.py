@@ -1,0 +1,91 @@
+"""The errors of communicators: what ends an operation between ranks, and on which rank the cause lies."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from .base import SparkPartitionServerError
+
+__all__ = ["CollectiveMismatch", "CollectiveTimeout", "CommError", "CommRevoked", "CommTimeout", "RankLost", "ranked"]
+
+NAMED = 10  # ranks that a text names
+
+
+def ranked(ranks: Iterable[int]) -> str:
+    """Ranks for a text: ``rank 3``, ``ranks 0, 2 and 5``, ``ranks 0, 1, ... (17 in all)``."""
+    numbers = [str(rank) for rank in sorted(ranks)]
+    if len(numbers) == 1:
+        return f"rank {numbers[0]}"
+    if len(numbers) > NAMED:
+        return f"ranks {', '.join(numbers[:NAMED])}, ... ({len(numbers)} in all)"
+    return f"ranks {', '.join(numbers[:-1])} and {numbers[-1]}" if numbers else "no rank"
+
+
+class CommError(SparkPartitionServerError):
+    """An operation of a communicator failed. Raised itself where a message does not fit the receive it met."""
+
+
+class CommRevoked(CommError):
+    """The communicator was revoked; nothing but ``Shrink``, ``Agree`` and the questions about it works any more.
+
+    Attributes:
+        rank: the rank, of this communicator, that revoked it.
+    """
+
+    def __init__(self, text: str, rank: int) -> None:
+        super().__init__(text)
+        self.rank = rank
+
+
+class RankLost(CommRevoked):
+    """Ranks of the communicator were lost, which revokes it: survivors go on with ``Shrink`` or ``next_comm``.
+
+    Attributes:
+        ranks: the ranks that were lost, of this communicator, in order.
+        rank: the first of them.
+    """
+
+    def __init__(self, text: str, ranks: tuple[int, ...]) -> None:
+        super().__init__(text, ranks[0])
+        self.ranks = ranks
+
+
+class CollectiveMismatch(CommError):
+    """Two ranks called different collectives, or the same with other arguments, at the same place in their order.
+
+    Attributes:
+        sequence: the place: the number of the collective, counted from 1 on this communicator.
+        ranks: the two ranks.
+        signatures: what each of them called, in the same order.
+    """
+
+    def __init__(self, text: str, sequence: int, ranks: tuple[int, int], signatures: tuple[str, str]) -> None:
+        super().__init__(text)
+        self.sequence = sequence
+        self.ranks = ranks
+        self.signatures = signatures
+
+
+class CommTimeout(CommError, TimeoutError):
+    """An operation did not end by its deadline.
+
+    Attributes:
+        missing: the ranks that it waited for and that never came, as far as could be told.
+    """
+
+    def __init__(self, text: str, missing: tuple[int, ...]) -> None:
+        super().__init__(text)
+        self.missing = missing
+
+
+class CollectiveTimeout(CommTimeout):
+    """A collective did not end by the deadline of one of its ranks; raised on all of them.
+
+    Attributes:
+        sequence: the number of the collective, counted from 1 on this communicator.
+        missing: the ranks that never called it.
+    """
+
+    def __init__(self, text: str, missing: tuple[int, ...], sequence: int) -> None:
+        super().__init__(text, missing)
+        self.sequence = sequence
