@@ -1,4 +1,4 @@
-"""Messages between ranks, on the world in memory: they meet their receives in MPI's order, whatever the network does."""
+"""Messages between ranks, on the world in memory: they meet their receives in MPI's order, however they travel."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def meets(receive, message):
 
 @pytest.mark.parametrize("seed", range(60))
 def test_receives_and_messages_meet_in_the_order_of_mpi(seed):
-    """The definition is two lists that are searched from their beginnings; a wildcard that jumps the queue shows here."""
+    """The definition is two lists that are searched from their beginnings; a wildcard that jumps the queue shows."""
     chance = random.Random(seed)
     matching, receives, messages = Matching(), [], []
     for number in range(120):
@@ -283,9 +283,7 @@ def test_what_nobody_receives_is_bounded_and_waits_at_its_sender(monkeypatch):
     def flood(rank):
         if rank.rank == 0:
             requests = [send(rank, 1, 0, b"%04d" % number + bytes(90)) for number in range(100)]
-            for request in requests:
-                yield request
-        return None
+            yield from requests
 
     world = World(2, 1, window=SMALL)
     sender, receiver = world.ranks

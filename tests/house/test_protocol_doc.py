@@ -207,6 +207,7 @@ def test_every_code_and_kind_that_is_named_exists():
     known = {code.name for code in Code} | {kind.name for kind in Kind} | {state.name for state in SessionState}
     known |= set(membership.MembershipState.__members__) | set(re.findall(r"`([A-Z_]+)`", DOCUMENT))
     known |= {"MUST", "NOT", "SHOULD", "MAY", "RFC", "ABNF", "UTC", "UTF", "JSON", "SPS", "ZMTP"}
+    known |= {cause.name for cause in peering.Cause} | {phase.name for phase in peering.Phase} | {"SUM"}
     known |= {"SHA", "UUID", "IEEE", "JVM"}
     known |= {"MEMORY", "RELEASE", "FORGET", "SCM_RIGHTS", "F_SEAL_SHRINK", "F_SEAL_GROW", "IPC"}
     known |= {"PING", "PONG", "READY", "NULL", "ROUTER", "DEALER", "REQ", "REP"}

@@ -104,7 +104,7 @@ class World:
                     rank.request = rank.program.send(rank.request.value)
             except StopIteration as over:
                 rank.over, rank.result = True, over.value
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - whatever a rank ends in is its outcome
                 rank.over, rank.error = True, error
             self._perform(rank)
 
