@@ -12,12 +12,14 @@ from collections import deque
 from dataclasses import replace
 
 from spark_partition_server.core.peers.links import Identity, Transmit
+from spark_partition_server.core.peers.matching import ANY
 from spark_partition_server.core.peers.peer import Peer, first_context
 from spark_partition_server.wire import codec
 
-__all__ = ["FAR", "World", "outcomes"]
+__all__ = ["FAR", "SMALL", "World", "outcomes", "recv", "send", "text"]
 
 FAR = 1000.0  # a deadline that no working program reaches
+SMALL = 1024  # a window with room for three messages
 RUN = b"ranks..."
 
 
@@ -188,3 +190,18 @@ class World:
 def outcomes(world):
     """What each living rank ended in: the result, or the class of the error."""
     return [type(rank.error) if rank.error is not None else rank.result for rank in world.ranks if rank.alive]
+
+
+def send(rank, to, tag, octets, **more):
+    """Begins to send octets."""
+    return rank.peer.send(rank.comm, to, tag, (octets,), FAR, **more)
+
+
+def recv(rank, source=ANY, tag=ANY, **more):
+    """Begins to receive."""
+    return rank.peer.recv(rank.comm, source, tag, FAR, **more)
+
+
+def text(payload):
+    """The octets of a payload."""
+    return b"".join(bytes(frame) for frame in payload)
