@@ -73,8 +73,12 @@ class Lanes:
         found = local.lanes.get(rank)
         if found is not None:
             member, lane = found
-            if member is self._calls.members.get(rank) and not (now - lane.used > IDLE and lane.lost()):
-                return found
+            if member is self._calls.members.get(rank):
+                if now - lane.used <= IDLE:
+                    return found
+                self.rest()
+                if not lane.lost():
+                    return found
             self.drop(rank)
         member = self.member(rank, method, deadline)
         found = local.lanes[rank] = (member, self.connect(member, method, deadline, shake=shake, share=True))
@@ -168,6 +172,10 @@ class Lanes:
     def channel(self, member: Member, method: str, deadline: float, line: Any) -> Channel:
         """A new connection for many calls at once. Raises as ``connect`` does."""
         return self._ways.channel(member, method, deadline, line)
+
+    def rest(self) -> None:
+        """After a pause: gives back memory that has long been free."""
+        self._ways.memory.rest()
 
     def close(self) -> None:
         """Ends every connection, of every thread. Twice is harmless."""

@@ -61,6 +61,8 @@ class Links:
         Returns the line, which is a new one where calls are under way to a server that serves the partition no more.
         """
         member, channel = self._rules.members.get(line.rank), line.channel
+        if now - line.used > IDLE:
+            self._lanes.rest()
         if channel is not None:
             moved = line.member is not member or channel.dead is not None
             if moved or (not line.calls and now - line.used > IDLE and channel.lost()):

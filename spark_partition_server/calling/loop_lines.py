@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import weakref
 from collections.abc import Callable
 from functools import partial
 
 from ..core.reach import Reach
 from ..errors import CoordinatorLost, InvalidArguments, MethodNotFound, Unavailable
 from ..net.clock import monotonic
-from ..net.memory import Blocks
+from ..net.memory import IDLE, Blocks
 from ..options import ClientOptions
 from ..wire.messages import Member
 from .answers import Answers, closed
@@ -44,6 +45,7 @@ class Lines:
         self._options = options
         self._scratch = scratch
         self._memory = Blocks(options.memory_bytes_max)
+        self._resting: asyncio.TimerHandle | None = None  # until memory is looked at
         self._reach = Reach(options.route)
         self._notice = Notice(routes.coordinator)
         self._making: dict[int, tuple[Member, asyncio.Task[Line]]] = {}
@@ -91,6 +93,10 @@ class Lines:
     def abort(self) -> None:
         """The same, without waiting for the end."""
         self.closed = True
+        if self._resting is not None:
+            self._resting.cancel()
+            self._resting = None
+        self._memory.clear()
         for _, task in self._making.values():
             task.cancel()
         for line in list(self.ready.values()):
@@ -147,7 +153,18 @@ class Lines:
 
     def _line(self, kind: Callable[..., Line], member: Member) -> Line:
         loop = asyncio.get_running_loop()
-        return kind(loop, member, self._answers, self._options, self._scratch, self._memory.allocate, self._forget)
+        return kind(loop, member, self._answers, self._options, self._scratch, self._allocate, self._forget)
+
+    def _allocate(self, size: int) -> memoryview:
+        memory = self._memory.allocate(size)
+        if self._resting is None and self._memory.blocks and not self.closed:
+            self._resting = _later(self)
+        return memory
+
+    def rest(self) -> None:
+        """Gives memory back that has long been free, and looks again later for the rest."""
+        self._memory.rest()
+        self._resting = _later(self) if self._memory.blocks and not self.closed else None
 
     async def _opened(self, line: Line, seconds: float) -> Line:
         try:
@@ -175,6 +192,18 @@ class Lines:
             self._all.discard(line)
         else:
             line.gone.add_done_callback(lambda _: self._all.discard(line))
+
+
+def _later(lines: Lines) -> asyncio.TimerHandle:
+    """Has its memory looked at in a while, unless nobody holds it any more by then."""
+    known = weakref.ref(lines)
+
+    def rest() -> None:
+        found = known()
+        if found is not None:
+            found.rest()
+
+    return asyncio.get_running_loop().call_later(IDLE, rest)
 
 
 def _unreachable(member: Member, method: str, error: BaseException) -> Unavailable:

@@ -176,14 +176,16 @@ class Listener:
             for connection in touched:
                 if not connection.closed:
                     self._flush(connection)
-        if self._waiting or self._unwatched or self._accepting.again is not None or self._budget.used:
+        if self._waiting or self._unwatched or self._accepting.again is not None:
             self._tick(monotonic())
+        if (self._budget.used or self._memory.blocks) and (now := monotonic()) >= self._rest_at:
+            self._rest(now)
 
     def _pause(self) -> float | None:
         if self._handed:
             return 0.0
         busy = self._waiting or self._unwatched or self._accepting.again is not None
-        pause = TICK if busy else IDLE if self._budget.used else None
+        pause = TICK if busy else IDLE if self._budget.used or self._memory.blocks else None
         if self._work_in is None:
             return pause
         return self._work_in if pause is None or self._work_in < pause else pause
@@ -198,11 +200,14 @@ class Listener:
         for connection in [one for one in self._unwatched if has_ended(one.socket)]:
             self._close(connection)
         self._accepting.tick(now)
-        if self._budget.used and now >= self._rest_at:
-            self._rest_at = now + IDLE / 2
-            for connection in self._connections:
-                if connection.shared is not None:
-                    connection.shared.idle()
+
+    def _rest(self, now: float) -> None:
+        """Gives memory back that has long been free."""
+        self._rest_at = now + IDLE / 2
+        self._memory.rest()
+        for connection in self._connections:
+            if connection.shared is not None:
+                connection.shared.idle()
 
     def _drain(self) -> None:
         """Lets what is under way finish, and the answers that wait be sent, until the end of the grace period."""

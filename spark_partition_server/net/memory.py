@@ -23,7 +23,7 @@ __all__ = ["Block", "Blocks", "advise_huge"]
 
 KEPT_FROM = 256 * 1024  # octets; below, the allocator of the process keeps pages of its own
 HUGE_FROM = 4 << 20  # from here the kernel is asked for huge pages: fewer faults
-IDLE = 10.0  # seconds after which memory that nobody uses is given back, when there is an occasion to look
+IDLE = 10.0  # seconds after its last frame after which memory that nobody uses is given back, once somebody looks
 
 _PRIVATE = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
 
@@ -62,18 +62,21 @@ class Blocks:
     Args:
         bytes_max: octets kept at most, in use or not. What is asked for beyond is given out once and not kept.
         now: a clock, for tests.
+
+    Attributes:
+        blocks: what is kept. Only to be looked at, whether there is any: then ``rest`` is to be called now and then.
     """
 
     def __init__(self, bytes_max: int, now: Callable[[], float] = monotonic) -> None:
         self._bytes_max = bytes_max if _counts_are_exact() else 0
         self._now = now
-        self._blocks: list[Block] = []
+        self.blocks: list[Block] = []
         self._lock = threading.Lock()
 
     @property
     def kept(self) -> int:
         """Octets kept now, in use or not."""
-        return sum(len(block.memory) for block in list(self._blocks))
+        return sum(len(block.memory) for block in list(self.blocks))
 
     def allocate(self, size: int) -> memoryview:
         """Writable memory of ``size`` octets, of any contents, which nobody else can reach."""
@@ -87,13 +90,23 @@ class Blocks:
         finally:
             self._lock.release()
 
+    def rest(self) -> None:
+        """Gives back what nobody uses and no frame has come into for a while. Costs little and waits for nobody."""
+        if not self.blocks or not self._lock.acquire(blocking=False):
+            return
+        try:
+            before = self._now() - IDLE
+            self.blocks = [block for block in self.blocks if block.since >= before or block.in_use()]
+        finally:
+            self._lock.release()
+
     def clear(self) -> None:
         """Gives back what nobody uses, and keeps nothing of the rest."""
-        self._blocks = []
+        self.blocks = []
 
     def _take(self, size: int) -> Block:
         now = self._now()
-        free = [block for block in self._blocks if not block.in_use()]
+        free = [block for block in self.blocks if not block.in_use()]
         # Up to twice the size: an array must not hold memory much larger than itself.
         fitting = [block for block in free if size <= len(block.memory) <= 2 * size]
         if fitting:
@@ -107,15 +120,15 @@ class Blocks:
     def _keep(self, block: Block, free: list[Block], now: float) -> None:
         """Keeps ``block``; gives back what has long been free, and what is free and over the limit, oldest first."""
         over = self.kept - self._bytes_max
-        if block not in self._blocks:
+        if block not in self.blocks:
             over += len(block.memory)
-            self._blocks.append(block)
+            self.blocks.append(block)
         for one in sorted(free, key=lambda one: one.since):
             if over > 0 or now - one.since > IDLE:
-                self._blocks.remove(one)
+                self.blocks.remove(one)
                 over -= len(one.memory)
         if over > 0:
-            self._blocks.remove(block)
+            self.blocks.remove(block)
 
 
 def advise_huge(memory: mmap.mmap) -> None:

@@ -123,6 +123,28 @@ def test_memory_that_has_long_been_free_is_given_back():
     assert len(held) == len(again) == KEPT_FROM
 
 
+def test_memory_that_has_long_been_free_is_given_back_when_somebody_looks():
+    """A large reply yesterday, and none since; one that is held stays known, to be used again."""
+    now = [0.0]
+    blocks = Blocks(KEPT, lambda: now[0])
+    blocks.allocate(3 << 20)
+    held = blocks.allocate(1 << 20)
+    blocks.rest()
+    assert blocks.kept == 4 << 20
+    now[0] = IDLE * 1.1
+    with blocks._lock:
+        blocks.rest()  # somebody is at it: later
+    assert blocks.kept == 4 << 20
+    blocks.rest()
+    assert blocks.kept == 1 << 20
+    where = address(held)
+    del held
+    assert address(blocks.allocate(1 << 20)) == where
+    now[0] = IDLE * 3
+    blocks.rest()
+    assert not blocks.blocks
+
+
 def test_clear_takes_nothing_from_those_who_hold_it():
     """A client is closed; its user computes on with the last array."""
     blocks = Blocks(KEPT)
