@@ -29,7 +29,7 @@ def written(value: Any) -> str:
 @pytest.mark.parametrize("name", package.__all__)
 def test_every_public_name_is_in_the_reference(name):
     """Who looks for a name finds it. Provoked: a name of ``__all__`` that the page does not have."""
-    assert re.search(rf"\b{name}\b", REFERENCE)
+    assert re.search(rf"\b{name}\b", REFERENCE), f"docs/reference.md says nothing of {name}"
 
 
 @pytest.mark.parametrize("options", [package.ClientOptions, package.ServerOptions, package.ClusterOptions])
@@ -48,7 +48,7 @@ def test_the_tree_of_errors_is_that_of_the_code():
     assert errors.__doc__ is not None
     code = [line.strip() for line in errors.__doc__.splitlines() if "──" in line]
     page = [line.strip() for line in section(REFERENCE, "Errors").splitlines() if "──" in line]
-    assert page == code
+    assert page == code, "copy the tree of errors/__init__.py to docs/reference.md"
 
 
 def parsers(parser: argparse.ArgumentParser) -> list[argparse.ArgumentParser]:
