@@ -267,9 +267,13 @@ class Exchange:
             line.calls -= 1
 
     def expire(self, now: float, ended: Ended) -> None:
-        """Ends every call whose deadline has come."""
+        """Ends every call whose deadline has come. A connection over which nothing arrives gets no more of them."""
         with self.lock:
             for pending in self.table.expired(now):
+                channel, line = pending._channel, pending._line
+                if channel is not None and line is not None and channel.dead is None and channel.lost():
+                    channel.dead = TimeoutError("nothing has reached the other side for a while")
+                    line.used = 0.0  # it is looked at before it is used again
                 self.leave(pending)
                 if pending._end(None, late(pending)):
                     ended.callbacks.append(pending)

@@ -207,7 +207,8 @@ class Line(LoopLane):
     def _wake(self) -> None:
         now = monotonic()
         waiting = self.waiting()
-        for token in self.inflight.expired(now):
+        late = self.inflight.expired(now)
+        for token in late:
             future, _, call_id, seconds, _ = token
             if not future.done():
                 asked = self._asked(token)
@@ -216,6 +217,8 @@ class Line(LoopLane):
                 else:
                     future.set_exception(timed_out(asked, seconds))
                     self.send(self._answers.encode(Cancel(call_id)))
+        if late and self.cut():
+            self.close(ConnectionAbortedError("nothing has reached the other side for a while"))
         self._wake_at(max(self.inflight.deadline, now + LOOK))
 
     def _asked(self, token: Token) -> Asked:

@@ -117,6 +117,7 @@ class Tries:
             try:
                 messages = lane.receive(deadline)
             except TimeoutError:
+                lane.used = 0.0  # it is looked at before it is used again
                 self.cancel(lane, call_id)
                 raise timed_out(Asked(rank, method, lane.endpoint, call_id), deadline - started) from None
             except (OSError, RemoteProtocolError) as error:

@@ -19,6 +19,7 @@ from ..errors import RemoteProtocolError
 from ..wire.codec import decode_fields
 from ..wire.messages import Frame
 from ..wire.zmtp import Engine, Frames, encode_small, encode_vector
+from .endpoints import cut
 from .lane import Lane
 
 __all__ = ["READ", "WRITE", "Channel", "Watch"]
@@ -168,11 +169,11 @@ class Channel:
         self._poll.poll(max(timeout, 0.0) * 1000)
 
     def lost(self) -> bool:
-        """Whether the other side has closed the connection, as far as this host knows."""
+        """Whether the other side has closed the connection, or nothing reaches it, as far as this host knows."""
         try:
             return not self._socket.recv(1, socket.MSG_PEEK)
         except BlockingIOError:
-            return False
+            return cut(self._socket)
         except OSError:
             return True
 

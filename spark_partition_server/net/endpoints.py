@@ -25,6 +25,7 @@ __all__ = [
     "bind_tcp",
     "bind_unix",
     "connect",
+    "cut",
     "get_host",
     "get_open_port",
     "is_loopback",
@@ -36,7 +37,9 @@ __all__ = [
 
 BACKLOG = 4096  # a whole cluster may connect at once; the default of 100 costs it SYN retries of a second
 ANY_PORT = (0, 0)
+RESENT = 3  # times that the kernel has sent the same octets again without a word from the other host: over a second
 _CREDENTIALS = struct.Struct("@iII")  # pid, uid, gid
+_RESENT = struct.Struct("@2xBB")  # of the kernel's tcp_info: times that data, and that a probe, was sent again
 
 
 def bind_tcp(host: str, ports: tuple[int, int] | None = None) -> socket.socket:
@@ -184,6 +187,21 @@ def _connect_to(family: socket.AddressFamily, address: Any, timeout: float) -> s
         connected.close()
         raise
     return connected
+
+
+def cut(connected: Any) -> bool:
+    """Whether a connection leads nowhere any more: the other host has long acknowledged nothing of what was sent to it.
+
+    So it is where a firewall has forgotten a connection, or drops its packets; the kernel itself would go on for a
+    quarter of an hour. A host acknowledges what it gets however busy its processes are.
+    """
+    if connected.family == socket.AF_UNIX or not sys.platform.startswith("linux"):
+        return False
+    try:
+        data, probes = _RESENT.unpack(connected.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _RESENT.size))
+    except OSError:
+        return False
+    return bool(max(data, probes) >= RESENT)
 
 
 def address_towards(host: str) -> str | None:

@@ -22,7 +22,7 @@ from ..wire.codec import PREAMBLE_BYTES
 from ..wire.messages import FIELDS_BYTES_MAX, FRAMES_MAX, Frame
 from ..wire.zmtp import Allocate, Engine, Frames, Limits, allocate, encode_small, encode_vector
 from .clock import monotonic
-from .endpoints import connect
+from .endpoints import connect, cut
 from .shared import SharedMemory, close_all
 
 __all__ = ["Lane"]
@@ -237,11 +237,11 @@ class Lane:
         return messages
 
     def lost(self) -> bool:
-        """Whether the other side has closed the connection, as far as this host knows."""
+        """Whether the other side has closed the connection, or nothing reaches it, as far as this host knows."""
         try:
             return not self._socket.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
         except BlockingIOError:
-            return False
+            return cut(self._socket)
         except OSError:
             return True
 

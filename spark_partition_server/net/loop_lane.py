@@ -17,7 +17,7 @@ from ..errors import RemoteProtocolError
 from ..wire.codec import PREAMBLE_BYTES
 from ..wire.messages import FIELDS_BYTES_MAX, FRAMES_MAX, Frame
 from ..wire.zmtp import Allocate, Engine, Frames, Limits, allocate, encode_small, encode_vector
-from .endpoints import parse
+from .endpoints import cut, parse
 
 __all__ = ["READ_BYTES", "LoopLane"]
 
@@ -215,6 +215,10 @@ class LoopLane(asyncio.BufferedProtocol):
         elif not self._shaken.done():
             self._shaken.set_exception(error)
             self._shaken.exception()  # it is told by ``open``, if anybody still waits there
+
+    def cut(self) -> bool:
+        """Whether nothing reaches the other side any more, as far as this host knows."""
+        return self.lost is None and cut(self._transport.get_extra_info("socket"))
 
     def _shake(self, messages: list[Frames]) -> None:
         if messages:

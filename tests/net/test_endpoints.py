@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import os
 import socket
@@ -11,12 +12,14 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.wait import wait_until
 
 from spark_partition_server.errors import ClusterError, PortUnavailable
 from spark_partition_server.net.endpoints import (
     address_towards,
     bind_tcp,
     bind_unix,
+    cut,
     get_host,
     get_open_port,
     is_loopback,
@@ -240,3 +243,28 @@ def test_without_a_route_there_is_no_address():
     """A name that cannot be one; no exception reaches the caller."""
     assert address_towards("256.256.256.256.") is None
     assert address_towards("") in (None, "127.0.0.1", "::1")
+
+
+def test_a_connection_to_a_busy_process_is_not_cut():
+    """It reads nothing, and its host asks for nothing more; but it answers each time that it is asked about that."""
+
+    def backoff() -> int:
+        return near.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 8)[4]  # grows with each question
+
+    with bind_tcp(LOCAL) as listening, socket.create_connection(listening.getsockname()) as near:
+        far, _ = listening.accept()
+        with far:
+            assert not cut(near)
+            near.setblocking(False)
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    near.send(bytes(1 << 16))
+            wait_until(lambda: backoff() > 3, 20.0, "the kernel to have asked a few times")
+            assert not cut(near)
+
+
+def test_a_unix_socket_is_never_cut():
+    """Nothing is between its ends."""
+    near, far = socket.socketpair()
+    with near, far:
+        assert not cut(near)

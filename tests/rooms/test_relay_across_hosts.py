@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from support.apart import DRIVER_PORTS, EXECUTOR_PORTS, Apart
-from support.callers import EXPECTED, asyncio_calls, blocking_calls, direct_calls, one_slow
+from support.callers import EXPECTED, asyncio_calls, blocking_calls, cut_off, direct_calls, one_slow
 from support.forwarding import forward
 from support.hosts import DRIVER, EXECUTORS, Hosts, hosts, missing
 
@@ -34,10 +34,14 @@ def network() -> Iterator[Hosts]:
 
 @pytest.fixture(scope="module")
 def cluster(network: Hosts) -> Iterator[Apart]:
+    with apart(network) as made:
+        yield made
+
+
+def apart(network: Hosts) -> Apart:
     """Four partitions, on two executors."""
     executors = [(network.executors.start, ranks) for ranks in ((0, 1), (2, 3))]
-    with Apart(network.driver.start, DRIVER, executors, fixed=True) as made:
-        yield made
+    return Apart(network.driver.start, DRIVER, executors, fixed=True)
 
 
 @pytest.fixture(params=sorted(PACKETS))
@@ -105,6 +109,21 @@ def test_a_server_that_does_not_answer_holds_up_no_other(network, cluster):
         assert found[way] == [1, 2, 3]
         assert found[f"{way} first"], way
         assert found[f"{way} slow"] == 0
+
+
+def test_a_connection_that_is_cut_off_is_left(network):
+    """A firewall that forgets connections says nothing, and the kernel tries for a quarter of an hour; callers do not.
+
+    The calls that were under way time out; soon after a new connection is tried, and the relay taken.
+    """
+    options = ClientOptions(timeout=0.7, connect_timeout=0.3)
+    with apart(network) as cluster, network.clients.start(cut_off, cluster.path, options) as client:
+        assert client.get() == [1, 2, 3]
+        network.forbid("blackhole", SERVERS)
+        try:
+            assert client.ask() == {"call": 1, "submit": 2, "asyncio": 3}
+        finally:
+            network.permit()
 
 
 @pytest.mark.parametrize("calls", [blocking_calls, asyncio_calls])

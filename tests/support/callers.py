@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import threading
+from collections.abc import Callable, Iterator
 from typing import Any
 
-from spark_partition_server import CallError, ClientOptions, aio, connect
+from spark_partition_server import CallError, CallTimeout, ClientOptions, aio, connect
 from spark_partition_server.net.clock import monotonic
 
 from .apart import remember
 
-__all__ = ["EXPECTED", "asyncio_calls", "blocking_calls", "direct_calls", "one_slow"]
+__all__ = ["EXPECTED", "asyncio_calls", "blocking_calls", "cut_off", "direct_calls", "one_slow"]
 
 LARGE = 20_000_000
 LOGGER = "spark_partition_server.client"
@@ -142,3 +144,35 @@ def one_slow(path: str, options: ClientOptions) -> dict[str, Any]:
 
     asyncio.run(gathered())
     return found
+
+
+def cut_off(path: str, options: ClientOptions) -> Iterator[Any]:
+    """A client with connections straight to servers that nothing reaches from one moment on; see the test.
+
+    Yields what the calls over them have returned, and then what calls return at last.
+    """
+    found: dict[str, Any] = {}
+
+    def until_answered(call: Callable[[], Any]) -> Any:
+        """Tries a call again for as long as it takes too long, as its caller might."""
+        while True:
+            with contextlib.suppress(CallTimeout):
+                return call()
+
+    async def until_awaited(client: aio.Client) -> Any:
+        while True:
+            with contextlib.suppress(CallTimeout):
+                return await client.call(3, "rank")
+
+    loop = asyncio.new_event_loop()
+    with connect(path, options=options) as client, contextlib.closing(loop):
+        looping = aio.connect(path, options=options)
+        try:
+            third = loop.run_until_complete(looping.call(3, "rank"))
+            yield [client.call(1, "rank"), client.submit(2, "rank").result(), third]
+            found["call"] = until_answered(lambda: client.call(1, "rank"))
+            found["submit"] = until_answered(lambda: client.submit(2, "rank").result())
+            found["asyncio"] = loop.run_until_complete(until_awaited(looping))
+            yield found
+        finally:
+            loop.run_until_complete(looping.aclose())
