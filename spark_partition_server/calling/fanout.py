@@ -29,13 +29,12 @@ from ..wire.messages import Member, Message
 from ..wire.payload import decode_value
 from ..wire.zmtp import Frames
 from .answers import Asked, cannot_connect, closed, failure, never_sent, not_sent, timed_out
-from .parcels import Line, Parcel, Traffic
+from .parcels import LONGEST_WAIT, Line, Parcel, Traffic, stirring
 from .tries import Tries
 
 __all__ = ["Fanout"]
 
 WINDOW = 4  # messages that a server gets ahead of its answers: one is run, one is on its way, and some slack
-LONGEST_WAIT = 1000.0  # seconds of one poll
 
 
 class Fanout:
@@ -45,21 +44,13 @@ class Fanout:
         tries: how calls are made.
         method: what all of them run.
         out: takes the results, at the places of the parcels; an error stands there as its exception.
-        started, timeout, deadline: of the whole operation.
+        timeout, deadline: of the whole operation.
 
     Attributes:
         failed: some place holds an exception.
     """
 
-    def __init__(
-        self,
-        tries: Tries,
-        method: str,
-        out: list[Any],
-        started: float,
-        timeout: float,
-        deadline: float,
-    ) -> None:
+    def __init__(self, tries: Tries, method: str, out: list[Any], timeout: float, deadline: float) -> None:
         self.failed = False
         self._tries = tries
         self._lanes = tries.lanes
@@ -68,7 +59,6 @@ class Fanout:
         self._call_id = tries.answers.call_id
         self._method = method
         self._out = out
-        self._started = started
         self._timeout = timeout
         self._deadline = deadline
         self._lines: dict[int, Line] = {}
@@ -152,13 +142,17 @@ class Fanout:
             self._send(parcel, line, member, lane)
 
     def _shake(self, line: Line, lane: Lane, traffic: Traffic | None, now: float) -> None:
-        """A new connection, whose server has yet to say that it is there. Others are not kept waiting for it."""
+        """A new connection, or one that is being made. Others are not kept waiting for it."""
         if traffic is None:
             traffic = self._traffic[lane] = Traffic()
-            traffic.shaken_by = now + self._lanes.connect_timeout
-            heapq.heappush(self._later, (traffic.shaken_by, next(self._order), line))
+            traffic.rest = lane.greet()
+            self._patient(line, lane, traffic, now)
         elif now >= traffic.shaken_by:
-            self._lane_lost(lane, TimeoutError("no handshake in time"))
+            self._lane_lost(lane, TimeoutError(f"no answer within {lane.patience:.3g} s"))
+
+    def _patient(self, line: Line, lane: Lane, traffic: Traffic, now: float) -> None:
+        traffic.shaken_by = now + lane.patience
+        heapq.heappush(self._later, (traffic.shaken_by, next(self._order), line))
 
     def _window(self) -> int:
         """How many messages a server may have without an answer."""
@@ -214,27 +208,15 @@ class Fanout:
                     return
                 self._received(lane, messages)
                 return
-        held = [lane for lane in self._traffic if lane.held]
-        if held:
-            for lane in held:
-                self._serve(lane, select.POLLIN)
-            return
-        poll = select.poll()
-        lanes: dict[int, list[Lane]] = {}  # by descriptor: relayed ones share it
-        for lane, traffic in self._traffic.items():
-            descriptor = lane.fileno()
-            if descriptor < 0:  # closed by another thread
-                self._lane_lost(lane, ConnectionResetError("the connection was closed"))
-                return
-            lanes.setdefault(descriptor, []).append(lane)
-            poll.register(descriptor, select.POLLIN | select.POLLOUT if traffic.rest else select.POLLIN)
-        for descriptor, events in poll.poll(min(max(until - now, 0.0), LONGEST_WAIT) * 1000):
-            for lane in lanes[descriptor]:
-                self._serve(lane, events)
+        for lane, events in stirring(self._traffic, until - now):
+            self._serve(lane, events)
 
     def _serve(self, lane: Lane, events: int) -> None:
         traffic = self._traffic.get(lane)
         if traffic is None:
+            return
+        if events & select.POLLNVAL:
+            self._lane_lost(lane, ConnectionResetError("the connection was closed"))
             return
         try:
             if events & select.POLLOUT:
@@ -249,6 +231,8 @@ class Fanout:
             return
         if shaking and lane.ready:
             del self._traffic[lane]
+            for line in self._lines_over(lane):
+                self._lanes.reached(line.rank)
             self._lane_free(lane)
         self._received(lane, messages)
 
@@ -305,11 +289,8 @@ class Fanout:
         Raises:
             CallError: it is an error.
         """
-        if message is None:
-            value = decode_value(frames[2:])
-        else:
-            asked = Asked(parcel.rank, self._method, parcel.lane.endpoint, parcel.call_id)
-            value = self._tries.answers.value(message, asked)
+        answers = self._tries.answers
+        value = decode_value(frames[2:]) if message is None else answers.value(message, self._asked(parcel))
         self._out[parcel.places[0]] = value
         self._left -= 1
 
@@ -338,22 +319,17 @@ class Fanout:
         """A connection has ended, and with it every try that was under way there."""
         asked = monotonic()
         traffic = self._traffic.pop(lane, None)
-        lane.close()
         if not lane.ready:
-            for line in self._lines_over(lane):
-                self._lanes.drop(line.rank)
-                parcel = line.waiting.popleft()
-                parcel.attempt += 1
-                became = cannot_connect(lane.endpoint, line.rank, self._method, error)
-                self._failed(parcel, line, became, self._lanes.tried(line.rank), asked)
+            self._not_made(lane, traffic, error, asked)
             return
+        lane.close()
         lost = [parcel for parcel in self._flying.values() if parcel.lane is lane]
         for parcel in lost:
             self._lanes.drop(parcel.rank)
             del self._flying[parcel.call_id]
         for parcel in lost:
             line = self._landed(parcel)
-            told = Asked(parcel.rank, self._method, lane.endpoint, parcel.call_id)
+            told = self._asked(parcel)
             whole = traffic is None or parcel is not traffic.sending
             ended = failure(told, error) if whole else not_sent(told, error)
             if isinstance(ended, CallError):
@@ -361,23 +337,46 @@ class Fanout:
             else:
                 self._end(parcel, ended)
 
+    def _not_made(self, lane: Lane, traffic: Traffic | None, error: Exception, asked: float) -> None:
+        """A connection has come to nothing before it was ready: there may be another address, or the relay."""
+        lines = self._lines_over(lane)
+        if traffic is not None and traffic.rest and lane.again():
+            self._traffic[lane] = traffic
+            for line in lines:
+                self._patient(line, lane, traffic, asked)
+            return
+        lane.close()
+        for line in lines:
+            if self._lanes.missed(line.rank, lane.patience, error, self._deadline):
+                self._queue(line)
+                continue
+            parcel = line.waiting.popleft()
+            parcel.attempt += 1
+            became = cannot_connect(lane.endpoint, line.rank, self._method, error)
+            self._failed(parcel, line, became, self._lanes.tried(line.rank), asked)
+
     def _expire(self) -> None:
         """The deadline has come: whatever has not ended ends in an error."""
         for parcel in self._flying.values():
-            asked = Asked(parcel.rank, self._method, parcel.lane.endpoint, parcel.call_id)
-            self._end(parcel, timed_out(asked, self._timeout))
+            self._end(parcel, timed_out(self._asked(parcel), self._timeout))
         for line in self._lines.values():
+            _, lane = self._lanes.local.lanes.get(line.rank, (None, None))
+            unsent: CallError = never_sent(line.rank, self._method, self._timeout)
+            if lane is not None and not lane.ready:
+                unsent = cannot_connect(lane.endpoint, line.rank, self._method, TimeoutError("timed out"))
             for parcel in line.waiting:
-                self._end(parcel, parcel.error or never_sent(parcel.rank, self._method, self._timeout))
+                self._end(parcel, parcel.error or unsent)
 
     def _shut(self) -> None:
         """The client was closed."""
         for parcel in self._flying.values():
-            asked = Asked(parcel.rank, self._method, parcel.lane.endpoint, parcel.call_id)
-            self._end(parcel, failure(asked, ConnectionResetError("the client was closed")))
+            self._end(parcel, failure(self._asked(parcel), ConnectionResetError("the client was closed")))
         for line in self._lines.values():
             for parcel in line.waiting:
                 self._end(parcel, closed(parcel.rank, self._method))
+
+    def _asked(self, parcel: Parcel) -> Asked:
+        return Asked(parcel.rank, self._method, parcel.lane.endpoint, parcel.call_id)
 
     def _abandon(self) -> None:
         """Takes back what is still under way: at the deadline, at Ctrl-C, at the end of the cluster."""

@@ -39,13 +39,11 @@ class Lanes:
     Attributes:
         local: what the calling thread has for itself.
         closed: no connection is opened any more.
-        connect_timeout: seconds that a connection may take.
     """
 
     def __init__(self, routes: Routes, run_id: bytes, options: ClientOptions, room: Room) -> None:
         self.local = Local(routes, run_id, options)
         self.closed = False
-        self.connect_timeout = options.connect_timeout
         self._routes = routes
         self._calls = routes.calls
         self._ways = Ways(routes, run_id, options)
@@ -59,7 +57,8 @@ class Lanes:
         """The connection to the server of a partition: the one of this thread, or a new one.
 
         Args:
-            shake: wait until a new one is ready.
+            shake: wait until a new one is ready. Else the caller waits, and says what has come of it: ``reached``,
+                ``missed``.
 
         Raises:
             Unavailable: nobody serves the partition, or its server cannot be reached, or the client is closed.
@@ -83,6 +82,21 @@ class Lanes:
         member = self.member(rank, method, deadline)
         found = local.lanes[rank] = (member, self.connect(member, method, deadline, shake=shake, share=True))
         return found
+
+    def reached(self, rank: int) -> None:
+        """A connection of this thread, which was not waited for, is ready."""
+        self._ways.reached(self.local.lanes[rank][0])
+
+    def missed(self, rank: int, seconds: float, error: Exception, deadline: float) -> bool:
+        """It has come to nothing. Returns whether the server is to be called by relay instead, which ``get`` sees to.
+
+        Args:
+            seconds: that it had.
+            error: why.
+        """
+        member = self.local.lanes[rank][0]
+        self.drop(rank)
+        return isinstance(error, OSError) and not self.closed and self._ways.missed(member, seconds, error, deadline)
 
     def borrow(self, rank: int, method: str, deadline: float) -> tuple[Member, Lane]:
         """A connection for a stream alone: one that an earlier stream of this thread has left, or a new one.
@@ -157,7 +171,7 @@ class Lanes:
             member: which.
             method: what errors call the method.
             deadline: of the call.
-            shake: wait until it is ready.
+            shake: wait until it is ready, as ``get``.
             share: whether large frames may come and go in shared memory, on one host.
 
         Raises:

@@ -12,7 +12,6 @@ from ..wire.codes import Code
 from ..wire.messages import Error, Message, Results
 from ..wire.payload import size_of
 from ..wire.zmtp import Frames
-from .answers import Asked
 from .batches import Sizes, grouped
 from .fanout import WINDOW, Fanout
 from .harvest import STATUS, first_error, not_ready, out_of_time, planned, sorted_in, split
@@ -27,13 +26,12 @@ def call_all(
     tries: Tries, method: str, args: Any, kwargs: Any, timeout: float, return_errors: bool
 ) -> list[Any]:
     """See ``Client.call_all``."""
-    started = monotonic()
-    deadline = started + timeout
+    deadline = monotonic() + timeout
     payload = tries.lanes.local.requests.payload(0, method, args, kwargs)
     size = tries.routes.size(deadline)
     tries.lanes.local.requests.check_size(payload, 0, method)  # now that the servers' limit is known for certain
     out: list[Any] = [None] * size
-    fanout = Fanout(tries, method, out, started, timeout, deadline)
+    fanout = Fanout(tries, method, out, timeout, deadline)
     fanout.run(Parcel(rank, payload, [rank]) for rank in range(size))
     return first_error(out, fanout.failed and not return_errors)
 
@@ -42,8 +40,7 @@ def call_many(
     tries: Tries, sizes: Sizes, method: str, calls: Iterable[Any], timeout: float, return_errors: bool
 ) -> list[Any]:
     """See ``Client.call_many``."""
-    started = monotonic()
-    deadline = started + timeout
+    deadline = monotonic() + timeout
     requests = tries.lanes.local.requests
     check_method(0, method)
     groups, count = grouped(calls)
@@ -57,7 +54,7 @@ def call_many(
         raise
     parcels = planned(groups, size, method, sizes, requests)
     out: list[Any] = [None] * count
-    fanout = Runs(tries, sizes, method, out, started, timeout, deadline)
+    fanout = Runs(tries, sizes, method, out, timeout, deadline)
     fanout.run(parcels)
     return first_error(out, fanout.failed and not return_errors)
 
@@ -91,8 +88,7 @@ class Runs(Fanout):
             super()._take_in(parcel, line, frames, message)
         if not isinstance(message, Results):
             raise RemoteProtocolError(f"{parcel.lane.endpoint} answered a batch as if it were a call", Code.UNEXPECTED)
-        asked = Asked(parcel.rank, self._method, parcel.lane.endpoint, parcel.call_id)
-        results, errors = self._tries.answers.results(message, asked, len(parcel.runs))
+        results, errors = self._tries.answers.results(message, self._asked(parcel), len(parcel.runs))
         out, idempotent = self._out, self._method in self._tries.routes.calls.idempotent
         again, failed = sorted_in(parcel, results, errors, out, idempotent)
         self.failed = self.failed or failed

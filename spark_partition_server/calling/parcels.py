@@ -1,7 +1,8 @@
-"""What ``Fanout`` has in hand: messages, the lines in which they wait, and what is under way on a connection."""
+"""What ``Fanout`` has in hand: messages, the lines in which they wait, what is under way on connections."""
 
 from __future__ import annotations
 
+import select
 from collections import deque
 from typing import Any
 
@@ -9,7 +10,9 @@ from ..net.lane import Lane
 from ..wire.messages import Frame, Member
 from ..wire.payload import size_of
 
-__all__ = ["Line", "Parcel", "Traffic"]
+__all__ = ["LONGEST_WAIT", "Line", "Parcel", "Traffic", "stirring"]
+
+LONGEST_WAIT = 1000.0  # seconds of one poll
 
 
 class Parcel:
@@ -70,7 +73,7 @@ class Traffic:
         flying: messages without an answer.
         sending: the message that has not left whole.
         rest: its octets that the kernel has not taken yet.
-        shaken_by: when the handshake has to be over.
+        shaken_by: when there has to be a connection, and the handshake over.
     """
 
     __slots__ = ("flying", "rest", "sending", "shaken_by")
@@ -80,3 +83,23 @@ class Traffic:
         self.sending: Parcel | None = None
         self.rest: list[Frame] = []
         self.shaken_by = 0.0
+
+
+def stirring(traffic: dict[Lane, Traffic], seconds: float) -> list[tuple[Lane, int]]:
+    """Waits for connections: those of which something can be read or sent, with what ``poll`` says of each.
+
+    Those that hold messages already are told at once, and one that another thread has closed, with ``POLLNVAL``.
+    """
+    held = [(lane, select.POLLIN) for lane in traffic if lane.held]
+    if held:
+        return held
+    poll = select.poll()
+    lanes: dict[int, list[Lane]] = {}  # by descriptor: relayed ones share it
+    for lane, its in traffic.items():
+        descriptor = lane.fileno()
+        if descriptor < 0:
+            return [(lane, select.POLLNVAL)]
+        lanes.setdefault(descriptor, []).append(lane)
+        poll.register(descriptor, select.POLLIN | select.POLLOUT if its.rest else select.POLLIN)
+    found = poll.poll(min(max(seconds, 0.0), LONGEST_WAIT) * 1000)
+    return [(lane, events) for descriptor, events in found for lane in lanes[descriptor]]

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
 from ..core.reach import Reach
-from ..errors import CoordinatorLost, RemoteProtocolError
+from ..errors import CoordinatorLost, RemoteProtocolError, Unavailable
 from ..net.channel import Channel
 from ..net.clock import monotonic
 from ..net.lane import Lane
@@ -91,12 +91,13 @@ class Ways:
         self._forks = Forks()
         self._reach = Reach(options.route)
         self._notice = Notice(routes.coordinator)
+        self._why: dict[tuple[str, int], OSError] = {}  # servers to be called by relay, and why
 
     def lane(self, member: Member, method: str, deadline: float, thread: Trunked, shake: bool, share: bool) -> Lane:
         """A lane to a server, for one thread.
 
         Args:
-            shake: wait until it is ready.
+            shake: wait until it is ready. Else say what came of it: ``reached``, ``missed``.
             share: whether large frames may come and go in shared memory, on one host.
 
         Raises:
@@ -124,24 +125,36 @@ class Ways:
 
     def _way(self, member: Member, method: str, deadline: float, shake: bool, share: bool) -> Lane | _Relay:
         """A lane that leads straight to a server, or word that there is none."""
-        now, server = monotonic(), (member.endpoint, member.incarnation)
-        seconds = self._reach.direct(server, now, deadline - now, self._options.connect_timeout)
+        now = monotonic()
+        seconds = self._reach.direct(_life(member), now, deadline - now, self._options.connect_timeout)
         if seconds is None:
-            return self._by_relay(member, None)
+            return self._by_relay(member)
         try:
-            lane = self._locally(member, now + min(seconds, LOCAL_TIMEOUT), shake, share)
+            lane = self._locally(member, now, seconds, shake, share)
             if lane is None:
                 limit = self._options.message_bytes_max
                 lane = Lane(member.endpoint, now + seconds, limit, self.memory.allocate, shake=shake)
         except OSError as error:
-            if not self._reach.falls_back or not self._is_there(member, deadline):
+            if not self.missed(member, seconds, error, deadline):
                 raise cannot_connect(member.endpoint, member.rank, method, error) from error
-            self._reach.missed(server, monotonic(), waited(error, seconds))
-            return self._by_relay(member, error)
-        self._reach.reached(server)
+            return self._by_relay(member)
+        if shake:
+            self.reached(member)
         return lane
 
-    def _locally(self, member: Member, by: float, shake: bool, share: bool) -> Lane | None:
+    def reached(self, member: Member) -> None:
+        """A connection straight to a server is ready."""
+        self._reach.reached(_life(member))
+
+    def missed(self, member: Member, seconds: float, error: OSError, deadline: float) -> bool:
+        """A server could not be reached in ``seconds``. Returns whether it is to be called by relay instead."""
+        if not self._reach.falls_back or not self._is_there(member, deadline):
+            return False
+        self._why[_life(member)] = error
+        self._reach.missed(_life(member), monotonic(), waited(error, seconds))
+        return True
+
+    def _locally(self, member: Member, now: float, seconds: float, shake: bool, share: bool) -> Lane | None:
         """A connection within this host. That it can be made at all is the proof that the server is on this host."""
         if not member.local or not self._options.local:
             return None
@@ -149,6 +162,7 @@ class Ways:
             memory = self._options.memory_bytes_max
             shared = SharedMemory(memory, Budget(memory), self._forks) if share and SharedMemory.possible() else None
             limit = self._options.message_bytes_max
+            by = now + (min(seconds, LOCAL_TIMEOUT) if shake else seconds)
             lane = Lane(member.local, by, limit, self.memory.allocate, shake=shake, shared=shared)
             lane.endpoint = member.endpoint  # what errors call the server, whatever way leads there
             return lane
@@ -160,12 +174,12 @@ class Ways:
         """Whether the coordinator still says so. A server that has ended refuses connections too."""
         try:
             self._routes.refresh(monotonic(), deadline)
-        except CoordinatorLost:
+        except (CoordinatorLost, Unavailable):  # the latter: the client is closed
             return False
         return self._routes.calls.members.get(member.rank) is member
 
-    def _by_relay(self, member: Member, missed: OSError | None) -> _Relay:
-        endpoint = f"the relay {self._routes.coordinator}"
+    def _by_relay(self, member: Member) -> _Relay:
+        endpoint, missed = f"the relay {self._routes.coordinator}", self._why.pop(_life(member), None)
         return _Relay(endpoint, None if missed is None else lambda: self._notice.tell(member, missed))
 
     def _to_coordinator(self, member: Member, method: str, deadline: float) -> Lane:
@@ -174,3 +188,8 @@ class Ways:
             return coordinator_lane(coordinator, min(deadline, monotonic() + self._options.connect_timeout))
         except OSError as error:
             raise cannot_connect(f"the relay {coordinator}", member.rank, method, error) from error
+
+
+def _life(member: Member) -> tuple[str, int]:
+    """What ``Reach`` knows a server by."""
+    return member.endpoint, member.incarnation

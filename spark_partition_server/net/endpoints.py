@@ -20,6 +20,7 @@ from ..errors import PortUnavailable
 from .clock import monotonic
 
 __all__ = [
+    "Beginning",
     "address_towards",
     "bind_local",
     "bind_tcp",
@@ -177,12 +178,7 @@ def _connect_to(family: socket.AddressFamily, address: Any, timeout: float) -> s
     try:
         connected.settimeout(timeout)
         connected.connect(address)
-        if family == socket.AF_UNIX:
-            if not may_share(connected):
-                raise PermissionError("the server's socket belongs to another user")
-        else:
-            connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            connected.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        _settle(connected)
     except BaseException:
         connected.close()
         raise
@@ -202,6 +198,50 @@ def cut(connected: Any) -> bool:
     except OSError:
         return False
     return bool(max(data, probes) >= RESENT)
+
+
+class Beginning:
+    """Connecting to an endpoint without waiting for it: one of its addresses after the other.
+
+    Attributes:
+        left: addresses that have not been tried.
+    """
+
+    def __init__(self, endpoint: str) -> None:
+        self._addresses = _addresses(endpoint)
+        self.left = len(self._addresses)
+
+    def next(self) -> socket.socket:
+        """A socket that connects to the next address, or has: it can be written to once it is connected.
+
+        Raises:
+            OSError: that has failed at once, for this address and those behind it.
+        """
+        while True:
+            family, address = self._addresses[-self.left]
+            self.left -= 1
+            begun = socket.socket(family, socket.SOCK_STREAM)
+            try:
+                begun.setblocking(False)
+                code = begun.connect_ex(address)
+                if code not in (0, errno.EINPROGRESS):  # of a Unix socket, EAGAIN: its server accepts nobody now
+                    raise OSError(code, os.strerror(code))
+                _settle(begun)
+                return begun
+            except BaseException as error:
+                begun.close()
+                if not self.left or not isinstance(error, OSError):
+                    raise
+
+
+def _settle(connecting: socket.socket) -> None:
+    """What is wanted of every connection. Raises ``PermissionError`` for one that is another user's."""
+    if connecting.family == socket.AF_UNIX:
+        if not may_share(connecting):
+            raise PermissionError("the server's socket belongs to another user")
+    else:
+        connecting.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connecting.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
 
 
 def address_towards(host: str) -> str | None:

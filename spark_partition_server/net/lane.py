@@ -22,7 +22,7 @@ from ..wire.codec import PREAMBLE_BYTES
 from ..wire.messages import FIELDS_BYTES_MAX, FRAMES_MAX, Frame
 from ..wire.zmtp import Allocate, Engine, Frames, Limits, allocate, encode_small, encode_vector
 from .clock import monotonic
-from .endpoints import connect, cut
+from .endpoints import Beginning, connect, cut
 from .shared import SharedMemory, close_all
 
 __all__ = ["Lane"]
@@ -40,20 +40,21 @@ _TIMEVAL = struct.Struct("@ll")
 class Lane:
     """A connection to a server's direct lane, or to a coordinator's ROUTER.
 
-    Making one connects and shakes hands.
+    Making one connects and shakes hands, or begins to.
 
     Args:
         endpoint: ``tcp://host:port``, ``ipc://path`` or ``ipc://@name``.
         deadline: by which that must be done (``monotonic``).
         message_bytes_max: the largest payload accepted, all frames of a message together.
         memory: where long frames are received into.
-        shake: wait for the other side's half of the handshake; else the lane is usable once ``ready``, which ``take``
-            sees to.
+        shake: wait until it is connected and the other side has said its half of the handshake. Else nothing is waited
+            for: ``greet``, and the lane is usable once ``ready``, which ``take`` sees to.
         shared: memory to share with the other side, over a Unix socket.
 
     Attributes:
         endpoint: what errors call the other side.
         used: when it was used last; kept by its owner.
+        patience: seconds that ``ready`` may be waited for; after them, ``again``.
 
     Raises:
         TimeoutError: not done by the deadline.
@@ -62,8 +63,8 @@ class Lane:
     """
 
     __slots__ = (
-        *("__weakref__", "_armed", "_engine", "_pid", "_polls", "_shared", "_socket", "_whole"),
-        *("endpoint", "used"),
+        *("__weakref__", "_armed", "_beginning", "_engine", "_pid", "_polls", "_shared", "_socket", "_whole"),
+        *("endpoint", "patience", "used"),
     )
 
     def __init__(
@@ -85,12 +86,15 @@ class Lane:
         # Fewer wake-ups: a system call returns with all it was asked for, or at the end of its time.
         self._whole = 0 if self._polls else socket.MSG_WAITALL
         self._engine = Engine(b"DEALER", Limits(message_bytes_max + HEAD_BYTES_MAX, FRAMES_MAX), memory, shared)
+        self._beginning: Beginning | None = None
+        if not shake:
+            self._beginning = Beginning(endpoint)
+            self.patience = (deadline - monotonic()) / max(self._beginning.left, 1)
+            self._begin(self._beginning)
+            return
         self._socket = connect(endpoint, deadline)
         try:
-            if shake:
-                self._handshake(deadline)
-            else:
-                self._socket.sendall(self._engine.output())
+            self._handshake(deadline)
             self._socket.settimeout(None)  # from here on the kernel's timeouts, see arm()
         except BaseException:
             self._socket.close()
@@ -185,6 +189,21 @@ class Lane:
         """Whether messages are here that ``take`` would return without looking at the descriptor."""
         return False
 
+    def greet(self) -> list[Frame]:
+        """This side's half of the handshake, for ``push`` once the descriptor can be written to."""
+        return [self._engine.output()]
+
+    def again(self) -> bool:
+        """Begins to connect to the next address; ``greet``'s octets are still to be pushed. False: there is none."""
+        self._socket.close()
+        if self._beginning is None or not self._beginning.left:
+            return False
+        try:
+            self._begin(self._beginning)
+        except OSError:
+            return False
+        return True
+
     def fileno(self) -> int:
         """The descriptor to wait for, which lanes may share; -1 once the lane is closed."""
         return self._socket.fileno()
@@ -238,6 +257,8 @@ class Lane:
 
     def lost(self) -> bool:
         """Whether the other side has closed the connection, or nothing reaches it, as far as this host knows."""
+        if not self._engine.ready:
+            return False  # ``take`` will say so
         try:
             return not self._socket.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
         except BlockingIOError:
@@ -270,6 +291,10 @@ class Lane:
         self.close()
 
     # --------------------------------------------------------------------------------------------- helpers
+
+    def _begin(self, beginning: Beginning) -> None:
+        self._socket = beginning.next()
+        self._socket.settimeout(None)  # what waits for nothing says so by itself
 
     def _read(self, flags: int, room_flags: int) -> tuple[int, list[Frames]]:
         """Receives once: how many octets (0: the end), and the messages that are whole now."""

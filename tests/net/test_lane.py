@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import select
 import socket
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
-from support.lanes import LONG, Acceptor, echo, ends_by, lane_to, patterned, serving
+from support.lanes import LONG, Acceptor, Deaf, echo, ends_by, lane_to, patterned, serving
 from support.octets import GREETING, command, handshake, message
 
 from spark_partition_server.errors import RemoteProtocolError
+from spark_partition_server.net import endpoints
 from spark_partition_server.net.endpoints import bind_unix
 from spark_partition_server.net.lane import HEAD_BYTES_MAX, Lane
 
@@ -190,3 +193,58 @@ def test_a_message_of_the_limit_is_taken_and_a_longer_one_refused(pair, server, 
     with pytest.raises(RemoteProtocolError, match="limit"):
         lane.receive(time.monotonic() + LONG)
     lane.close()
+
+
+# ------------------------------------------------------------------------------- a connection that is not waited for
+
+
+def shaken(lane: Lane, rest: list[Any]) -> None:
+    """Waits until the lane is ready, as somebody with many of them does."""
+    deadline = time.monotonic() + LONG
+    while not lane.ready:
+        poll = select.poll()
+        poll.register(lane, select.POLLIN | select.POLLOUT if rest else select.POLLIN)
+        for _, events in poll.poll(1000):
+            if events & select.POLLOUT:
+                rest = lane.push(rest)
+            if events & ~select.POLLOUT:
+                assert lane.take() == []
+        assert time.monotonic() < deadline
+
+
+def test_a_lane_that_waits_for_nothing_tries_one_address_after_the_other(monkeypatch):
+    """The first drops packets; each has its share of the time. Then it is a lane like others."""
+    with Deaf() as deaf, serving() as server:
+        addresses = [(socket.AF_INET, ("127.0.0.1", deaf.port)), (socket.AF_INET, server.address)]
+        monkeypatch.setattr(endpoints, "_addresses", lambda _: addresses)
+        lane = Lane("tcp://several:1", time.monotonic() + 4.0, LIMIT, shake=False)
+        assert 1.0 < lane.patience <= 2.0
+        rest = lane.greet()
+        assert lane.push(rest) == rest  # nothing leaves before there is a connection
+        assert not lane.ready
+        assert not lane.lost()
+        assert lane.again()
+        shaken(lane, rest)
+        lane.send([b"x"], time.monotonic() + LONG)
+        assert [[bytes(frame) for frame in frames] for frames in lane.receive(time.monotonic() + LONG)] == [[b"x"]]
+    assert not lane.again()  # there is no other address
+    assert lane.fileno() < 0
+
+
+def test_a_lane_that_waits_for_nothing_is_refused_all_the_same():
+    """Nobody listens: told at once, or when its owner looks."""
+    with Acceptor() as gone:
+        pass
+
+    def refused() -> None:
+        lane = Lane(gone.endpoint, time.monotonic() + LONG, LIMIT, shake=False)
+        shaken(lane, lane.greet())
+
+    with pytest.raises(ConnectionRefusedError):
+        refused()
+
+
+def test_a_lane_that_waits_for_nothing_to_a_file_that_is_not_there(tmp_path):
+    """A Unix socket says so at once."""
+    with pytest.raises(FileNotFoundError):
+        Lane(f"ipc://{tmp_path}/none", time.monotonic() + LONG, LIMIT, shake=False)

@@ -19,12 +19,33 @@ from spark_partition_server.wire.zmtp import Engine, Limits
 
 from .octets import handshake, message
 
-__all__ = ["LONG", "SOON", "Acceptor", "Raw", "echo", "ends_by", "lane_to", "patterned", "serving"]
+__all__ = ["LONG", "SOON", "Acceptor", "Deaf", "Raw", "echo", "ends_by", "lane_to", "patterned", "serving"]
 
 LONG = 20.0  # seconds; whoever waits this long has failed
 SOON = 0.2  # seconds until the deadline of a call that is to miss it
 LATE = 0.5  # seconds after the deadline; promised are 0.1, but a shared machine may hold any thread up
 WIDE = Limits(1 << 30, 64)
+
+
+class Deaf:
+    """A port whose host seems to be unreachable: what wants to connect gets no word, as if packets were dropped."""
+
+    def __init__(self) -> None:
+        self._sockets = [socket.socket() for _ in range(5)]
+        listening, *filling = self._sockets
+        listening.bind(("127.0.0.1", 0))
+        listening.listen(0)  # one connection may wait to be accepted; the kernel drops the SYNs of others
+        self.port: int = listening.getsockname()[1]
+        for plain in filling:
+            plain.setblocking(False)
+            plain.connect_ex(listening.getsockname())
+
+    def __enter__(self) -> Deaf:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        for plain in self._sockets:
+            plain.close()
 
 
 class Raw:
