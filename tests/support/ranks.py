@@ -21,6 +21,7 @@ __all__ = ["FAR", "SMALL", "World", "outcomes", "recv", "send", "text"]
 FAR = 1000.0  # a deadline that no working program reaches
 SMALL = 1024  # a window with room for three messages
 RUN = b"ranks..."
+LATE = 0.3  # how often memory is looked at, and a message stays
 
 
 class Rank:
@@ -65,6 +66,7 @@ class World:
             peer = Peer(identity, size, window)
             self.ranks.append(Rank(peer, peer.open(first_context(1), self.group)))
         self.under_way = {}  # (sender, receiver) -> messages, with their tickets
+        self.busy = []  # those of them that have messages
         self.rumours = []  # (who hears it, who was lost)
         self.sent = 0
 
@@ -121,47 +123,49 @@ class World:
             if isinstance(effect, Transmit):
                 assert effect.to != rank.peer.me
                 self.sent += 1
-                self.under_way.setdefault((rank.peer.me.rank, effect.to.rank), deque()).append(
-                    [effect.message, effect.ticket, effect.to]
-                )
+                pair = (rank.peer.me.rank, effect.to.rank)
+                messages = self.under_way.setdefault(pair, deque())
+                if not messages:
+                    self.busy.append(pair)
+                messages.append([effect.message, effect.ticket, effect.to])
 
     # ----------------------------------------------------------------------------------------------- events
 
     def step(self):
         """One thing happens; False: nothing is left that could."""
-        choices = [("deliver", pair) for pair, messages in self.under_way.items() if messages]
-        choices += [
-            ("flush", pair)
-            for pair, messages in self.under_way.items()
-            if any(ticket is not None for _, ticket, _ in messages)
-        ]
-        choices += [("tell", rumour) for rumour in self.rumours]
-        if not choices:
+        pairs = len(self.busy)
+        if not pairs + len(self.rumours):
             return False
         self.steps += 1
-        what, which = self.random.choice(choices)
-        if what == "tell":
-            self.rumours.remove(which)
-            hearer, lost = which
+        number = self.random.randrange(pairs + len(self.rumours))
+        if number >= pairs:
+            hearer, lost = self.rumours.pop(number - pairs)
             if self.ranks[hearer].alive:
                 self.ranks[hearer].peer.lost(lost)
                 self._took(self.ranks[hearer])
             return True
-        messages = self.under_way[which]
-        if what == "flush":
-            self._flush(which[0], next(one for one in messages if one[1] is not None))
-            return True
+        sender, receiver = self.busy[number]
+        messages = self.under_way[sender, receiver]
+        if self.random.random() < LATE:
+            lent = [entry for entry in messages if entry[1] is not None]
+            if lent:
+                self._flush(sender, lent[0])
+                return True
+        self._deliver(sender, self.ranks[receiver], messages)
+        return True
+
+    def _deliver(self, sender, receiver, messages):
         entry = messages[0]
-        self._flush(which[0], entry)
-        messages.remove(entry)
+        self._flush(sender, entry)
+        messages.popleft()
+        if not messages:
+            self.busy.remove((sender, receiver.rank))
         message, _, to = entry
-        receiver = self.ranks[which[1]]
         if receiver.alive and receiver.peer.me == to:
             if self.octets:
                 message = codec.decode([bytes(frame) for frame in codec.encode(message, RUN)], RUN)
-            receiver.peer.receive(message, self.group[which[0]])
+            receiver.peer.receive(message, self.group[sender])
             self._took(receiver)
-        return True
 
     def _flush(self, sender, entry):
         """The octets of a message leave the memory they lie in."""
@@ -184,6 +188,7 @@ class World:
                     self._flush(sender, entry)
                 for _ in range(self.random.randint(0, len(messages))):
                     messages.pop()
+        self.busy = [pair for pair, messages in self.under_way.items() if messages]
         self.rumours += [(rank.rank, dead.peer.me) for rank in self.ranks if rank.alive]
 
 

@@ -153,7 +153,7 @@ class Agreement:
     def _send(self, rank: int, phase: Phase, leader: int, stamp: int, value: Value) -> None:
         context = self.context
         failed = ranks_to(value.failed)
-        ballot = Ballot(context.number, self.number, phase, leader, stamp, value.flag, failed, value.next)
+        ballot = Ballot(context.number, self.number, int(phase), leader, stamp, value.flag, failed, value.next)
         context.peer.transmit(context.group[rank], ballot)
 
     def check(self) -> None:

@@ -27,6 +27,7 @@ from collections.abc import Sequence
 from ...wire.fields import Frame
 from ...wire.kinds import Message
 from ...wire.peering import Alarm, Ask, Ballot, Cause, Data, Grant, Offer, Phase, Room, Stand, Tell
+from ..collectives.splitting import Split, split
 from ..collectives.steps import Schedule
 from .agreement import Agreement, Value
 from .carrier import Carrier
@@ -210,6 +211,25 @@ class Peer(Carrier):
     def start(self, context: Context, signature: str, schedule: Schedule, deadline: float) -> Request:
         """Begins the next collective of a communicator; all its ranks begin the same, in the same order."""
         return context.begin(signature, schedule, deadline)
+
+    def split(
+        self, context: Context, color: int | None, key: int, deadline: float, doing: str = "Split()"
+    ) -> Request:
+        """Begins a collective whose value ``opened`` takes. One thread at a time may make communicators."""
+        schedule = split(context.rank, context.size, color, key, self.next_context)
+        return context.begin(doing, schedule, deadline)
+
+    def opened(self, context: Context, request: Request) -> Context | None:
+        """The communicator that came of ``split``; None: we are in none.
+
+        Raises:
+            CommError: the collective failed.
+        """
+        made: Split = request.result()
+        self.next_context = max(self.next_context, made.beyond)
+        if not made.ranks:
+            return None
+        return self.open(made.number, [context.group[rank] for rank in made.ranks])
 
     def revoke(self, context: Context) -> None:
         """Breaks a communicator on all its ranks."""

@@ -32,9 +32,8 @@ class Verdict(NamedTuple):
     def alarm(self, context: int, ranks: frozenset[int]) -> Alarm:
         """The message that tells it. ``ranks``: those that were lost, if that is the cause."""
         named = ranks if self.cause is Cause.LOST else self.ranks
-        return Alarm(
-            context, self.cause, self.sequence, self.rank, self.other, cut(self.here), cut(self.there), ranks_to(named)
-        )
+        here, there = cut(self.here), cut(self.there)
+        return Alarm(context, int(self.cause), self.sequence, self.rank, self.other, here, there, ranks_to(named))
 
     @classmethod
     def of(cls, alarm: Alarm, size: int) -> Verdict | None:
