@@ -79,6 +79,7 @@ def test_a_call_taken_back_is_answered_no_more(relayed):
 
 
 def test_what_is_no_relay_is_left_to_the_session(relayed):
+    """A heartbeat's echo is not taken for a client's message, and a RELAY of nonsense goes to nobody."""
     assert relayed.receive(frames_of(Heartbeat(0, 7, 1))) is None
     assert relayed.receive([codec.preamble(Kind.RELAY, RUN), b"x", b"y"]) == (None, [])
 

@@ -93,6 +93,7 @@ def test_ping_measures_every_server(cluster):
 
 
 def test_ping_of_a_partition_that_nobody_serves(cluster, capsys):
+    """One line that says so, and the exit code of a failure."""
     assert run("ping", cluster.connection_file, "7") == (1, "")
     assert "nobody serves partition 7" in capsys.readouterr().err
 

@@ -59,6 +59,7 @@ def test_remove_is_harmless_twice(path):
     """A cluster may be stopped twice."""
     connection_file.remove(path)
     connection_file.remove(path)
+    assert not path.exists()
 
 
 @pytest.mark.parametrize("bits", [0o640, 0o604, 0o660, 0o602, 0o620, 0o601, 0o777])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import socket
-import threading
 import time
 from collections.abc import Iterator
 
@@ -12,9 +11,10 @@ import msgpack
 import pytest
 from support.lanes import Raw, patterned
 from support.probe import LONG, PAIRS, Probe, switches
+from support.threads import begin
 from support.wait import wait_until
 
-from spark_partition_server import CallOutcomeUnknown, ClientOptions, MethodNotFound, PartitionServer, Unavailable
+from spark_partition_server import CallOutcomeUnknown, ClusterOptions, MethodNotFound, PartitionServer, Unavailable
 from spark_partition_server.core import ledger
 from spark_partition_server.net.endpoints import bind_tcp
 from spark_partition_server.testing import LocalCluster, local_cluster
@@ -159,12 +159,11 @@ def test_large_values_both_ways(hidden):
 def test_threads_have_connections_of_their_own(hidden):
     """Nobody waits for another's answer."""
     client = hidden.client(timeout=LONG)
-    waiting = threading.Thread(target=lambda: client.call(1, "wait"))
-    waiting.start()
-    switches.entered.wait(LONG)
+    waiting = begin(client.call, 1, "wait")
+    assert switches.entered.wait(LONG)
     assert client.call(2, "rank") == 2
     switches.gate.set()
-    waiting.join(LONG)
+    assert waiting.result(LONG) == "wait"
 
 
 # ------------------------------------------------------------------------------------- what goes meanwhile
@@ -173,22 +172,13 @@ def test_threads_have_connections_of_their_own(hidden):
 def test_a_server_that_is_lost_with_calls_under_way(hidden):
     """[8.48]: each caller hears at once that nobody knows; what may run twice is repeated by the client."""
     client = hidden.client(timeout=LONG, route="relay")
-    outcome = []
-
-    def call():
-        try:
-            outcome.append(client.call(1, "wait"))
-        except CallOutcomeUnknown as error:
-            outcome.append(error)
-
-    waiting = threading.Thread(target=call)
-    waiting.start()
-    switches.entered.wait(LONG)
+    waiting = begin(client.call, 1, "wait")
+    assert switches.entered.wait(LONG)
     hidden.launch(1, attempt=1)  # a later life takes over: the earlier one is no member any more
-    waiting.join(LONG)
-    assert isinstance(outcome[0], CallOutcomeUnknown)
-    assert not outcome[0].definite
-    assert outcome[0].code == Code.LOST
+    error = waiting.exception(LONG)
+    assert isinstance(error, CallOutcomeUnknown)
+    assert not error.definite
+    assert error.code == Code.LOST
     switches.gate.set()
     assert client.call(1, "get", "b") == 2
 
@@ -196,22 +186,10 @@ def test_a_server_that_is_lost_with_calls_under_way(hidden):
 def test_a_coordinator_that_stops_ends_the_calls_it_relays(hidden):
     """The connection ends, and the caller hears of it before its deadline."""
     client = hidden.client(timeout=LONG, route="relay")
-    outcome = []
-
-    def call():
-        try:
-            outcome.append(client.call(1, "wait"))
-        except Exception as error:  # noqa: BLE001 - looked at below
-            outcome.append(error)
-
-    waiting = threading.Thread(target=call)
-    waiting.start()
-    switches.entered.wait(LONG)
-    started = time.monotonic()
+    waiting = begin(client.call, 1, "wait")
+    assert switches.entered.wait(LONG)
     hidden.coordinator.shutdown()
-    waiting.join(LONG)
-    assert time.monotonic() - started < LONG / 2
-    assert isinstance(outcome[0], CallOutcomeUnknown)
+    assert isinstance(waiting.exception(LONG / 2), CallOutcomeUnknown)
     switches.gate.set()
     for server in switches.servers:
         server._listener.stop()
@@ -342,21 +320,25 @@ def test_a_client_that_vanishes_leaves_nothing(hidden):
     hidden.coordinator._relaying.check()
 
 
-def test_heartbeats_go_on_while_large_answers_are_relayed(hidden):
-    """Nobody is lost, nor a small call held up, while three servers send large ones."""
-    clients = [hidden.client(timeout=LONG, route="relay") for _ in range(3)]
-    done = threading.Event()
+def test_heartbeats_go_on_while_large_answers_are_relayed():
+    """Nobody is lost in twice a lease, nor a small call held up, while three servers send large ones."""
+    lease = 2.0
+    switches.reset()
+    nowhere[0] = "tcp://127.0.0.1:1"
+    options = ClusterOptions(heartbeat_interval=0.1, lease=lease)
+    with local_cluster(Hidden(), PAIRS, options=options) as cluster:
+        clients = [cluster.client(timeout=LONG, route="relay") for _ in range(4)]
+        small = clients.pop()
+        view = cluster.coordinator._membership.view_number
+        until = time.monotonic() + 2 * lease
 
-    def fetch(rank):
-        while not done.is_set():
-            assert len(clients[rank].call(rank, "large", 8 << 20)) == 8 << 20
+        def fetch(rank: int) -> None:
+            while time.monotonic() < until:
+                assert len(clients[rank].call(rank, "large", 8 << 20)) == 8 << 20
 
-    threads = [threading.Thread(target=fetch, args=(rank,)) for rank in range(3)]
-    for thread in threads:
-        thread.start()
-    small = hidden.client(timeout=LONG, options=ClientOptions(route="relay"))
-    assert [small.call(number % 3, "rank") for number in range(200)] == [number % 3 for number in range(200)]
-    done.set()
-    for thread in threads:
-        thread.join(LONG)
-    assert sorted(hidden.coordinator.hosts) == [0, 1, 2]
+        fetching = [begin(fetch, rank) for rank in range(3)]
+        while time.monotonic() < until:
+            assert [small.call(rank, "rank", timeout=lease) for rank in range(3)] == [0, 1, 2]
+        for one in fetching:
+            one.result(LONG)
+        assert cluster.coordinator._membership.view_number == view

@@ -13,7 +13,7 @@ from support.servers import lookup_server
 from support.spark import spark_application
 from support.wait import wait_until
 
-from spark_partition_server import Cluster
+from spark_partition_server import Cluster, JobFailed
 from spark_partition_server.cli import main
 
 pytestmark = pytest.mark.spark
@@ -51,9 +51,9 @@ def test_a_driver_that_waits_hears_of_a_failed_job(sc: Any) -> None:
     cluster.start()
     try:
         sc.cancelAllJobs()
-        with pytest.raises(Exception, match="job"):
+        with pytest.raises(JobFailed, match="job"):
             cluster.wait(timeout=60.0)
     finally:
-        with pytest.raises(Exception, match="job"):
+        with pytest.raises(JobFailed, match="job"):
             cluster.stop()
     wait_until(lambda: not cluster.is_active(), 20.0, "the end")

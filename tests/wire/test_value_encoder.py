@@ -23,6 +23,7 @@ def test_a_value_that_cannot_be_sent_leaves_nothing_in_the_next() -> None:
 
 
 def test_arrays_of_one_value_do_not_travel_with_the_next() -> None:
+    """The encoder is used again; its frames are those of one value."""
     encoder = ValueEncoder()
     frames = encoder.encode({"a": numpy.arange(3)})
     assert decode_value(frames)["a"].tolist() == [0, 1, 2]
