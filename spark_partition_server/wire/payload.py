@@ -7,7 +7,6 @@ can be sent; a tuple arrives as a list. numpy is imported only when a value hold
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Sequence
 from datetime import datetime
@@ -17,6 +16,7 @@ from typing import Any
 import msgpack
 
 from ..errors import RemoteProtocolError
+from .arrays import check_dtype, flatten, view
 from .codec import describe
 from .codes import Code
 from .messages import FRAMES_MAX, Frame
@@ -28,12 +28,8 @@ ARRAY = 1  # ext: [frame, dtype, shape, order]
 SCALAR = 2  # ext: [dtype, octets]
 TABLE = 3  # ext: [frame, kind]
 ARRAYS_MAX = FRAMES_MAX - 3  # preamble, fields, the value itself
-DIMENSIONS_MAX = 32
 PACKER_BYTES = 4096  # of a packer's memory at first; it grows
 KEPT_BYTES = 64 * 1024  # a packer that has grown beyond this is given up
-
-# Fixed-size values only: no objects (they would need pickle), no structures, no void.
-_DTYPE = re.compile(r"[<>|](?:[biufc][1-9]\d{0,2}|[mM]8(?:\[(?:[1-9]\d{0,8})?[a-zA-Z]{1,2}\])?|[SU][1-9]\d{0,8})")
 
 
 class ValueEncoder:
@@ -127,7 +123,7 @@ def _special(item: Any, buffers: list[Frame]) -> Any:
         if isinstance(item, numpy.ndarray):
             return _array(item, buffers, numpy)
         if isinstance(item, numpy.generic):
-            _check_dtype(item.dtype.str)
+            check_dtype(item.dtype.str)
             return msgpack.ExtType(SCALAR, msgpack.packb([item.dtype.str, item.tobytes()]))
     pyarrow = sys.modules.get("pyarrow")
     if pyarrow is not None and is_table(pyarrow, item):
@@ -144,23 +140,10 @@ def _make_room(buffers: list[Frame]) -> None:
 
 
 def _array(array: Any, buffers: list[Frame], numpy: Any) -> msgpack.ExtType:
-    if isinstance(array, numpy.ma.MaskedArray):
-        raise TypeError("cannot send a masked array; send its data and its mask")
-    _check_dtype(array.dtype.str)
     _make_room(buffers)
-    if array.ndim > DIMENSIONS_MAX:
-        raise TypeError(f"cannot send an array of {array.ndim} dimensions, more than {DIMENSIONS_MAX}")
-    order = "F" if array.flags.f_contiguous and not array.flags.c_contiguous else "C"
-    flat = array.T if order == "F" else numpy.ascontiguousarray(array)
-    buffers.append(memoryview(flat.reshape(-1).view(numpy.uint8)) if array.size else b"")
-    fields = [len(buffers), array.dtype.str, list(array.shape), order]
-    return msgpack.ExtType(ARRAY, msgpack.packb(fields))
-
-
-def _check_dtype(dtype: Any) -> str:
-    if type(dtype) is not str or not _DTYPE.fullmatch(dtype):
-        raise TypeError(f"cannot send arrays of dtype {dtype!r}")
-    return dtype
+    frame, dtype, shape, order = flatten(numpy, array)
+    buffers.append(frame)
+    return msgpack.ExtType(ARRAY, msgpack.packb([len(buffers), dtype, shape, order]))
 
 
 def _culprit(value: Any, names: Sequence[str], error: BaseException) -> str:
@@ -229,8 +212,9 @@ def _extension(code: int, data: bytes, frames: Sequence[Frame]) -> Any:
         fields = msgpack.unpackb(data)
         if code == SCALAR:
             dtype, octets = fields
-            return numpy.frombuffer(octets, dtype=_check_dtype(dtype)).reshape(())[()]
-        return _view(numpy, frames, *fields)
+            return numpy.frombuffer(octets, dtype=check_dtype(dtype)).reshape(())[()]
+        index, dtype, shape, order = fields
+        return view(numpy, _frame(frames, index), dtype, shape, order)
     except Exception as error:  # noqa: BLE001 - whatever foreign bytes provoke is one protocol error
         raise RemoteProtocolError(f"malformed array: {describe(error)}", Code.MALFORMED) from None
 
@@ -253,19 +237,6 @@ def _frame(frames: Sequence[Frame], index: Any) -> Frame:
     if type(index) is not int or not 0 < index < len(frames):
         raise ValueError(f"there is no frame {index!r}")
     return frames[index]
-
-
-def _view(numpy: Any, frames: Sequence[Frame], index: int, dtype: str, shape: list[int], order: str) -> Any:
-    frame = _frame(frames, index)
-    if order not in ("C", "F") or len(shape) > DIMENSIONS_MAX:
-        raise ValueError(f"order {order!r}, {len(shape)} dimensions")
-    if not all(type(length) is int and length >= 0 for length in shape):
-        raise ValueError("a length is not a natural number")
-    # ndarray checks that the frame is long enough; that it is not longer is ours to check
-    array = numpy.ndarray(tuple(shape), dtype=_check_dtype(dtype), buffer=frame, order=order)
-    if array.nbytes != len(frame):
-        raise ValueError(f"the array takes {array.nbytes} octets, its frame has {len(frame)}")
-    return array
 
 
 _ALONE = partial(_extension, frames=())  # for values without arrays, which are most

@@ -57,7 +57,7 @@ PICKLERS = {"pickle", "_pickle", "marshal", "shelve", "dill", "cloudpickle", "co
 # Foreign packages and the files that may import them. At import time only the first group: what a client needs.
 NEEDED = {"zmq": ("net/",), "msgpack": ("wire/",), "nacl": ("wire/",)}
 EXTRAS = {
-    "numpy": ("wire/payload.py",),
+    "numpy": ("wire/payload.py", "wire/exact_reading.py"),
     "pyarrow": ("wire/", "spark/"),
     "pyspark": ("spark/",),
     "py4j": ("spark/",),

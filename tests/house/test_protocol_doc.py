@@ -17,12 +17,13 @@ from spark_partition_server.calling import routes
 from spark_partition_server.core import calls, ledger, membership, session, windows
 from spark_partition_server.core.session import FINAL_REFUSALS, TRANSITIONS, Event, SessionState
 from spark_partition_server.net import control, listener
-from spark_partition_server.wire import codec, lending, messages, parts, payload, peering, zmtp
+from spark_partition_server.wire import arrays, codec, exact, lending, messages, parts, payload, peering, zmtp
 from spark_partition_server.wire.codes import CODES, Code
+from spark_partition_server.wire.exact_kinds import ExactKind
 from spark_partition_server.wire.messages import KINDS, Kind, Member
 
 DOCUMENT = PROTOCOL.read_text(encoding="utf-8")
-WIRE = (messages, codec, payload, zmtp, lending, parts, peering)
+WIRE = (messages, codec, payload, arrays, exact, zmtp, lending, parts, peering)
 
 
 def number(text: str) -> int:
@@ -105,6 +106,12 @@ def test_the_table_of_errors_is_the_table_of_the_code():
         (code.value, code.name, word[CODES[code].definite], word[CODES[code].retry], CODES[code].sentence)
         for code in Code
     ]
+
+
+def test_the_table_of_exact_values_is_the_table_of_the_code():
+    """Numbers are append-only: another one is another value."""
+    rows = table(section(DOCUMENT, "9.11 Values between ranks"), "ext type")
+    assert [(int(row["ext type"]), row["name"]) for row in rows] == [(kind.value, kind.name) for kind in ExactKind]
 
 
 def test_the_table_of_states_is_the_table_of_the_code():
@@ -208,7 +215,7 @@ def test_every_code_and_kind_that_is_named_exists():
     known |= set(membership.MembershipState.__members__) | set(re.findall(r"`([A-Z_]+)`", DOCUMENT))
     known |= {"MUST", "NOT", "SHOULD", "MAY", "RFC", "ABNF", "UTC", "UTF", "JSON", "SPS", "ZMTP"}
     known |= {cause.name for cause in peering.Cause} | {phase.name for phase in peering.Phase} | {"SUM"}
-    known |= {"SHA", "UUID", "IEEE", "JVM"}
+    known |= set(ExactKind.__members__) | {"SHA", "UUID", "IEEE", "JVM"}
     known |= {"MEMORY", "RELEASE", "FORGET", "SCM_RIGHTS", "F_SEAL_SHRINK", "F_SEAL_GROW", "IPC"}
     known |= {"PING", "PONG", "READY", "NULL", "ROUTER", "DEALER", "REQ", "REP"}
     prose = re.sub(r"```.*?```", "", DOCUMENT, flags=re.DOTALL)

@@ -1,4 +1,4 @@
-"""Writes frames.json, the vectors that any implementation of the protocol can be held against.
+"""Writes frames.json and exact.json, the vectors that any implementation of the protocol can be held against.
 
 Run it from anywhere: ``python tests/vectors/generate.py``. It uses struct and msgpack, and nothing of the library, so
 that the library cannot agree with itself by accident. What it writes depends on nothing but its own text.
@@ -14,11 +14,12 @@ TESTS = Path(__file__).resolve().parent.parent
 if str(TESTS) not in sys.path:
     sys.path.insert(0, str(TESTS))
 
-from vectors import cases_messages, cases_values, cases_zmtp, notation, spec  # noqa: E402
+from vectors import cases_exact, cases_messages, cases_values, cases_zmtp, notation, spec  # noqa: E402
 
-__all__ = ["TARGET", "text"]
+__all__ = ["EXACT", "TARGET", "text"]
 
 TARGET = TESTS / "vectors" / "frames.json"
+EXACT = TESTS / "vectors" / "exact.json"
 NOTES = [
     "valid: decodes to what stands beside it, and that encodes to these very octets.",
     "acceptable: decodes to what stands beside it; we never produce it.",
@@ -51,5 +52,6 @@ def text() -> str:
 
 
 if __name__ == "__main__":
-    TARGET.write_text(text(), encoding="utf-8")
-    sys.stdout.write(f"{TARGET}: {len(text())} octets\n")
+    for target, content in ((TARGET, text()), (EXACT, cases_exact.exact_text())):
+        target.write_text(content, encoding="utf-8")
+        sys.stdout.write(f"{target}: {len(content)} octets\n")
