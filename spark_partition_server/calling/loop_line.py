@@ -106,7 +106,11 @@ class Line(LoopLane):
 
         Raises:
             Overloaded: too many calls are under way to this server.
+            Unavailable: the connection has been lost.
         """
+        if self.lost is not None:
+            asked = Asked(self.member.rank, method, self.endpoint, call_id)
+            raise not_sent(asked, OSError(f"the connection was lost: {self.lost}"))
         future = self._make_future()
         inflight = self.inflight
         if not inflight.begin(call_id, (future, method, call_id, seconds, what), deadline, octets):

@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import weakref
 from collections.abc import Callable
 from functools import partial
 
 from ..core.reach import Reach
-from ..errors import CoordinatorLost, InvalidArguments, MethodNotFound, Unavailable
+from ..errors import CoordinatorLost, InvalidArguments, MethodNotFound, RemoteProtocolError, Unavailable
 from ..net.clock import monotonic
 from ..net.memory import IDLE, Blocks
 from ..options import ClientOptions
 from ..wire.messages import Member
-from .answers import Answers, closed
+from .answers import Answers, cannot_connect, closed
 from .loop_line import Line
 from .loop_routes import LoopRoutes, finished, shared
 from .relay_line import RelayedLine
-from .ways import Notice, waited
+from .ways import LOCAL_TIMEOUT, Notice, waited
 
 __all__ = ["Lines"]
+
+log = logging.getLogger("spark_partition_server.client")
+
+REPLACED = "another server has taken its place"
+CLOSED = "the client was closed"
 
 
 class Lines:
@@ -48,7 +54,7 @@ class Lines:
         self._resting: asyncio.TimerHandle | None = None  # until memory is looked at
         self._reach = Reach(options.route)
         self._notice = Notice(routes.coordinator)
-        self._making: dict[int, tuple[Member, asyncio.Task[Line]]] = {}
+        self._making: dict[Member, asyncio.Task[Line | None]] = {}
         self._all: set[Line] = set()
 
     async def open(self, rank: int, method: str, deadline: float) -> Line:
@@ -60,32 +66,33 @@ class Lines:
             MethodNotFound: its server takes no calls.
             ClusterError: the cluster is over or gone.
         """
-        member = await self._member(rank, method, deadline)
-        line = self.ready.get(rank)
-        if line is not None:
-            if line.member is member:
+        while True:
+            member = await self._member(rank, method, deadline)
+            line = self.ready.get(rank)
+            if line is not None:
+                if line.member is member:
+                    return line
+                line.close(ConnectionResetError(REPLACED))
+            task = self._making.get(member)
+            if task is None:
+                task = self._making[member] = shared(self._make(member, deadline))
+                task.add_done_callback(partial(self._made, member))
+            if not await finished(task, deadline):
+                raise cannot_connect(member.endpoint, rank, method, TimeoutError("no time left"))
+            if task.cancelled():
+                raise closed(rank, method)
+            error = task.exception()
+            if isinstance(error, OSError):
+                raise cannot_connect(member.endpoint, rank, method, error) from error
+            line = task.result()
+            if line is not None:
                 return line
-            line.close(ConnectionResetError("another server has taken its place"))
-        making, task = self._making.get(rank, (None, None))
-        if task is None or making is not member:
-            task = shared(self._make(member, deadline))
-            self._making[rank] = (member, task)
-        if not await finished(task, deadline):
-            raise _unreachable(member, method, TimeoutError("no time left to connect"))
-        if task.cancelled():
-            raise closed(rank, method)
-        error = task.exception()
-        if isinstance(error, (OSError, asyncio.TimeoutError)):
-            reason = error if str(error) else TimeoutError(f"no answer within {self._options.connect_timeout:g} s")
-            raise _unreachable(member, method, reason) from error
-        return task.result()
 
     async def close(self) -> None:
         """Closes every connection, and waits until that is done."""
         self.abort()
-        tasks = {task for _, task in self._making.values()}
-        if tasks:
-            await asyncio.wait(tasks)
+        if self._making:
+            await asyncio.wait(list(self._making.values()))
         for line in list(self._all):
             if line.gone is not None:
                 await line.gone
@@ -97,10 +104,10 @@ class Lines:
             self._resting.cancel()
             self._resting = None
         self._memory.clear()
-        for _, task in self._making.values():
+        for task in self._making.values():
             task.cancel()
-        for line in list(self.ready.values()):
-            line.close(ConnectionAbortedError("the client was closed"))
+        for line in list(self._all):
+            line.close(ConnectionAbortedError(CLOSED))
 
     async def _member(self, rank: int, method: str, deadline: float) -> Member:
         """Who serves a partition, after another look at the view where nobody is known to."""
@@ -121,14 +128,17 @@ class Lines:
             raise MethodNotFound(text, rank=rank, method=method, endpoint=f"{member.host}:{member.port}")
         return member
 
-    async def _make(self, member: Member, deadline: float) -> Line:
-        try:
-            line = await self._reached(member, deadline)
-        finally:
-            if self._making.get(member.rank, (None,))[0] is member:
-                del self._making[member.rank]
+    async def _make(self, member: Member, deadline: float) -> Line | None:
+        """A line that is ready; None: another server has taken the place of this one meanwhile."""
+        line = await self._reached(member, deadline)
+        if self._calls.members.get(member.rank) is not member:
+            line.close(ConnectionResetError(REPLACED))
+            return None
         self.ready[member.rank] = line
         return line
+
+    def _made(self, member: Member, task: asyncio.Task[Line | None]) -> None:
+        del self._making[member]
 
     async def _reached(self, member: Member, deadline: float) -> Line:
         """A line straight to a server, or by way of the coordinator where that fails and the route allows it."""
@@ -138,18 +148,33 @@ class Lines:
         missed: BaseException | None = None
         if seconds is not None:
             try:
-                line = await self._opened(self._line(Line, member), seconds)
+                line = await self._locally(member, now + min(seconds, LOCAL_TIMEOUT))
+                if line is None:
+                    line = await self._opened(self._line(Line, member), member.endpoint, now + seconds)
                 self._reach.reached(server)
                 return line
-            except (OSError, asyncio.TimeoutError) as error:
-                if not self._reach.falls_back or not await self._is_there(member, deadline):
+            except OSError as error:
+                if self.closed or not self._reach.falls_back or not await self._is_there(member, deadline):
                     raise
                 missed = error
                 self._reach.missed(server, monotonic(), waited(error, seconds))
         proved = None if missed is None else partial(self._notice.tell, member, missed)
         coordinator = self._routes.coordinator
         line = self._line(partial(RelayedLine, coordinator=coordinator, proved=proved), member)
-        return await self._opened(line, timeout)
+        try:
+            return await self._opened(line, coordinator, monotonic() + timeout)
+        except OSError as error:
+            raise OSError(f"{line.endpoint} does not answer: {error}") from error
+
+    async def _locally(self, member: Member, by: float) -> Line | None:
+        """A connection within this host. That it can be made at all is the proof that the server is on this host."""
+        if not member.local or not self._options.local:
+            return None
+        try:
+            return await self._opened(self._line(Line, member), member.local, by)
+        except (OSError, RemoteProtocolError, ValueError) as error:
+            log.debug("no same-host lane partition=%d endpoint=%s error=%s", member.rank, member.local, error)
+            return None
 
     def _line(self, kind: Callable[..., Line], member: Member) -> Line:
         loop = asyncio.get_running_loop()
@@ -166,12 +191,19 @@ class Lines:
         self._memory.rest()
         self._resting = _later(self) if self._memory.blocks and not self.closed else None
 
-    async def _opened(self, line: Line, seconds: float) -> Line:
+    async def _opened(self, line: Line, endpoint: str, by: float) -> Line:
+        """Connects a line. Raises as ``LoopLane.open``, and ``TimeoutError``."""
+        if self.closed:  # asyncio.wait_for may have taken a cancellation for itself
+            raise ConnectionAbortedError(CLOSED)
+        seconds = by - monotonic()
         try:
             self._all.add(line)
-            await asyncio.wait_for(line.open(), seconds)
+            await asyncio.wait_for(line.open(endpoint), seconds)
             if line.lost is not None:
                 raise line.lost
+        except asyncio.TimeoutError as error:
+            self._forget(line)
+            raise TimeoutError(str(error) or f"no answer within {seconds:.2g} s") from error
         except BaseException:
             self._forget(line)
             raise
@@ -204,7 +236,3 @@ def _later(lines: Lines) -> asyncio.TimerHandle:
             found.rest()
 
     return asyncio.get_running_loop().call_later(IDLE, rest)
-
-
-def _unreachable(member: Member, method: str, error: BaseException) -> Unavailable:
-    return Unavailable(f"cannot connect: {error}", rank=member.rank, method=method, endpoint=member.endpoint)

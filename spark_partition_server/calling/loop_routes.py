@@ -143,6 +143,8 @@ class LoopRoutes:
             except (OSError, asyncio.TimeoutError, RemoteProtocolError) as error:
                 if self._desk is not None:
                     self._desk.close(ConnectionAbortedError("it was of no use"))
+                if self.closed:
+                    raise closed(None, None) from error
                 if isinstance(error, RemoteProtocolError) and error.code == Code.WRONG_RUN:
                     raise other_run(self.coordinator) from error
                 if last:
@@ -154,7 +156,7 @@ class LoopRoutes:
         if desk is None or desk.lost is not None:
             loop = asyncio.get_running_loop()
             desk = self._desk = Desk(loop, self.coordinator, VIEW_BYTES_MAX, self._scratch)
-            await desk.open()
+            await desk.open(self.coordinator)
         return await desk.ask(self.calls, self._run_id)
 
 

@@ -41,14 +41,10 @@ class RelayedLine(Line):
     ) -> None:
         relayed = replace(options, message_bytes_max=RELAYED_BYTES_MAX)  # large ones come in parts
         super().__init__(loop, member, answers, relayed, scratch, memory, forget)
-        self.endpoint = coordinator
+        self.endpoint = f"the relay {coordinator}"
         room = room_for(options.message_bytes_max)
         self._parts = Parts(answers.run_id, room, JOINING_BYTES_MAX, self.wanted)
         self._proved = proved
-
-    async def open(self) -> None:
-        await super().open()
-        self.endpoint = f"the relay {self.endpoint}"
 
     def send(self, frames: Sequence[Frame], call_id: int = 0) -> None:
         for message in self._parts.send(frames):

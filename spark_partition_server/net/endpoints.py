@@ -26,6 +26,7 @@ __all__ = [
     "bind_tcp",
     "bind_unix",
     "connect",
+    "connect_to",
     "cut",
     "get_host",
     "get_open_port",
@@ -159,7 +160,7 @@ def connect(endpoint: str, deadline: float) -> socket.socket:
         if timeout <= 0:
             break
         try:
-            return _connect_to(family, address, timeout)
+            return connect_to(family, address, timeout)
         except OSError as error:
             failure = error
     raise failure
@@ -173,7 +174,8 @@ def _addresses(endpoint: str) -> list[tuple[socket.AddressFamily, Any]]:
     return [(found[0], found[4]) for found in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
 
 
-def _connect_to(family: socket.AddressFamily, address: Any, timeout: float) -> socket.socket:
+def connect_to(family: socket.AddressFamily, address: Any, timeout: float) -> socket.socket:
+    """A socket with that timeout, connected to one address. A Unix socket is connected at once or not at all."""
     connected = socket.socket(family, socket.SOCK_STREAM)
     try:
         connected.settimeout(timeout)

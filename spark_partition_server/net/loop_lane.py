@@ -17,7 +17,7 @@ from ..errors import RemoteProtocolError
 from ..wire.codec import PREAMBLE_BYTES
 from ..wire.messages import FIELDS_BYTES_MAX, FRAMES_MAX, Frame
 from ..wire.zmtp import Allocate, Engine, Frames, Limits, allocate, encode_small, encode_vector
-from .endpoints import cut, parse
+from .endpoints import connect_to, cut, parse
 
 __all__ = ["READ_BYTES", "LoopLane"]
 
@@ -33,7 +33,7 @@ class LoopLane(asyncio.BufferedProtocol):
 
     Args:
         loop: the running loop.
-        endpoint: ``tcp://host:port`` or ``ipc://path``.
+        endpoint: what errors call the other side.
         message_bytes_max: the largest payload accepted, all frames of a message together.
         scratch: to receive into. Nothing stays in it, so all lanes of a loop can share it.
         memory: where long frames are received into.
@@ -68,26 +68,39 @@ class LoopLane(asyncio.BufferedProtocol):
         self._outbox: list[Frame] = []  # small messages that leave at the end of the turn
         self._queue: deque[tuple[int, list[Frame]]] = deque()  # messages that wait for the other side, with their calls
 
-    async def open(self) -> None:
+    async def open(self, endpoint: str) -> None:
         """Connects and shakes hands; names are looked up beside the loop. The caller sets the deadline.
+
+        Args:
+            endpoint: ``tcp://host:port``, ``ipc://path`` or ``ipc://@name``.
 
         Raises:
             OSError: refused, unreachable, closed by the other side.
             RemoteProtocolError: the other side does not speak the protocol.
         """
-        _, address = parse(self.endpoint)
+        family, address = parse(endpoint)
         try:
-            if isinstance(address, str):
-                await self._loop.create_unix_connection(lambda: self, address)
-            else:
-                await self._loop.create_connection(lambda: self, *address)
-                self._transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            await self._connect(family, address)
             await self._shaken
         except BaseException as error:
             self.close(ConnectionAbortedError("the connection was not made in time"))
-            if isinstance(error, OSError) and error.errno is not None:  # asyncio says that it failed, and not why
+            if isinstance(error, OSError) and not isinstance(error, socket.gaierror) and error.errno is not None:
+                # asyncio says that it failed, and not why
                 raise OSError(error.errno, os.strerror(error.errno)) from error
             raise
+
+    async def _connect(self, family: socket.AddressFamily, address: tuple[str, int] | str) -> None:
+        try:
+            if isinstance(address, str):
+                await self._loop.create_unix_connection(lambda: self, sock=connect_to(family, address, 0.0))
+            else:
+                await self._loop.create_connection(lambda: self, *address)
+        except BaseException:
+            # uvloop says ``connection_made`` and then nothing more, where it is cancelled between the two
+            self._call_soon(self.connection_lost, None)
+            raise
+        if family != socket.AF_UNIX:
+            self._transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
 
     # ------------------------------------------------------------------------------------- for subclasses
 
@@ -108,13 +121,14 @@ class LoopLane(asyncio.BufferedProtocol):
         """Sends a message, now or as soon as the other side takes it. Long frames must not change until then."""
         octets = encode_small(frames)
         if octets is None:
+            self._flush()
             self._queue.append((call_id, encode_vector(frames)))
             self._pump()
         elif self._turn:
             self._outbox.append(octets)
         elif self._paused or self._queue:
             self._queue.append((call_id, [octets]))
-        else:
+        elif self.lost is None:  # else it goes nowhere: whoever waits for an answer has been told by ``ended``
             self._turn = True
             self._call_soon(self._end_turn)
             self._transport.write(octets)
@@ -125,6 +139,9 @@ class LoopLane(asyncio.BufferedProtocol):
 
     def _end_turn(self) -> None:
         self._turn = False
+        self._flush()
+
+    def _flush(self) -> None:
         if self._outbox:
             octets = b"".join(self._outbox)
             self._outbox.clear()
