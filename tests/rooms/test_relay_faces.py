@@ -20,6 +20,7 @@ DIRECT = {
     "test_call_all_repeats_idempotent_methods_too",
     "test_another_method_is_not_repeated_and_its_outcome_is_unknown",
     "test_a_connection_that_is_lost_by_each_face",
+    "test_a_call_without_time_to_connect_says_next_to_nothing_of_its_server",
 }
 
 for module in (test_faces_calls, test_faces_errors, test_faces_many, test_faces_restarts):
