@@ -6,12 +6,11 @@ import asyncio
 import contextlib
 import socket
 import threading
-from collections.abc import Callable
 from typing import Any
 
 import pytest
-import uvloop
 from support.lanes import LONG, WIDE, Acceptor, echo, patterned, serving
+from support.loops import beside, run
 from support.octets import command, handshake, message
 
 from spark_partition_server.errors import RemoteProtocolError
@@ -19,16 +18,9 @@ from spark_partition_server.net.endpoints import bind_unix
 from spark_partition_server.net.loop_lane import HEAD_BYTES_MAX, SLICE_BYTES, LoopLane
 from spark_partition_server.wire.zmtp import Engine, Frames
 
+__all__ = ["run"]
+
 LIMIT = 1 << 30
-Run = Callable[[Any], Any]
-
-uvloop.new_event_loop().close()  # libuv keeps one pipe for the signals of all loops; it comes with the first of them
-
-
-@pytest.fixture(params=["asyncio", "uvloop"])
-def run(request: pytest.FixtureRequest) -> Run:
-    """``asyncio.run``, and the same on uvloop."""
-    return asyncio.run if request.param == "asyncio" else uvloop.run
 
 
 class Listening(LoopLane):
@@ -69,11 +61,6 @@ async def lane_to(endpoint: str, limit: int = LIMIT) -> Any:
         await lane.leave()
 
 
-async def beside(function: Callable[..., Any], *arguments: Any) -> Any:
-    """Runs what waits in a thread."""
-    return await asyncio.get_running_loop().run_in_executor(None, function, *arguments)
-
-
 # ------------------------------------------------------------------------------------------ connecting
 
 
@@ -90,7 +77,11 @@ def test_messages_go_both_ways(run, tmp_path):
             assert [await lane.next() for _ in sent] == sent
 
     with serving(echo) as tcp, serving(echo, [unix]):
-        for endpoint in (f"tcp://127.0.0.1:{tcp.address[1]}", f"tcp://localhost:{tcp.address[1]}", f"ipc://{tmp_path}/s"):
+        for endpoint in (
+            f"tcp://127.0.0.1:{tcp.address[1]}",
+            f"tcp://localhost:{tcp.address[1]}",
+            f"ipc://{tmp_path}/s",
+        ):
             run(main(endpoint))
 
 
@@ -227,7 +218,8 @@ def test_the_end_is_told_once(run):
             lane.send([b"a"])
             lane.send([b"b"])
             lane.send([patterned(1 << 20)])
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
             lane.close(ValueError("again"))
             assert [type(end) for end in lane.ends] == [ConnectionResetError]
             assert lane.lost is lane.ends[0]

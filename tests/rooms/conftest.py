@@ -8,12 +8,13 @@ import pytest
 from support.faces import FACES, Face
 from support.generators import Source
 from support.leaks import leaves_nothing
+from support.loops import run
 from support.probe import LONG, PAIRS, Probe, switches
 
 from spark_partition_server import Client, ClientOptions
 from spark_partition_server.testing import LocalCluster, local_cluster
 
-__all__ = ["leaves_nothing"]
+__all__ = ["leaves_nothing", "run"]
 
 
 @pytest.fixture

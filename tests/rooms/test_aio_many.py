@@ -4,28 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import Callable
-from typing import Any
 
 import pytest
-import uvloop
-from support.probe import LONG, switches
+from support.loops import client_of
+from support.probe import switches
 from support.wait import until
-
-from spark_partition_server import ClientOptions, aio
-from spark_partition_server.testing import LocalCluster
-
-Run = Callable[[Any], Any]
-
-
-@pytest.fixture(params=["asyncio", "uvloop"])
-def run(request: pytest.FixtureRequest) -> Run:
-    return asyncio.run if request.param == "asyncio" else uvloop.run
-
-
-def client_of(cluster: LocalCluster, **options: Any) -> aio.Client:
-    given = ClientOptions(**{"timeout": LONG, **options})
-    return aio.Client(cluster.coordinator.get_url(), cluster.coordinator.run_id, given)
 
 
 def test_a_cancelled_reader_ends_its_stream(sources, run):
