@@ -49,6 +49,14 @@ class Arrays(QueryServer):
         return float(sum(array.sum() for array in arrays))
 
     @method
+    def each(self, value: float) -> Iterator[Any]:
+        yield self.full(value)
+
+    @method
+    def kept_one(self, array: Any) -> Iterator[float]:
+        yield self.keep(array)
+
+    @method
     def sums(self) -> list[float]:
         return [float(array.sum()) for array in self.kept]
 
@@ -142,6 +150,44 @@ def test_a_killed_client_leaves_nothing_in_the_server(server, tmp_path):
             holder.wait(LONG)
         wait_until(lambda: shared_memory(pid) == (0, 0), LONG, "the memory to be given back")
         assert other.call(0, "full", 7.0)[0] == 7.0
+
+
+# -------------------------------------------------------------------------------------- which calls share memory
+
+RESULTS = {
+    "call": (lambda client: [client.call(0, "full", 5.0)], True),
+    "call_all": (lambda client: client.call_all("full", 5.0), True),
+    "call_many": (lambda client: client.call_many("full", [(0, 5.0)]), True),
+    "submit": (lambda client: [client.submit(0, "full", 5.0).result()], False),
+    "stream": (lambda client: list(client.stream(0, "each", 5.0)), False),
+}
+ARGUMENTS = {
+    "call": (lambda client, array: client.call(0, "keep", array), True),
+    "call_all": (lambda client, array: client.call_all("keep", array), False),
+    "call_many": (lambda client, array: client.call_many("keep", [(0, array)]), False),
+    "submit": (lambda client, array: client.submit(0, "keep", array).result(), False),
+    "stream": (lambda client, array: list(client.stream(0, "kept_one", array)), False),
+}
+
+
+@pytest.mark.parametrize("way", RESULTS)
+def test_the_results_that_come_in_shared_memory(server, way):
+    """As docs/arrays.md has it. The others come as octets, and are as good."""
+    get, shared = RESULTS[way]
+    with connect(server[1], timeout=LONG) as client:
+        found = get(client)
+        assert shared_memory(os.getpid())[0] == int(shared)
+        assert found[0].sum() == 5.0 * LARGE
+
+
+@pytest.mark.parametrize("way", ARGUMENTS)
+def test_the_arguments_that_leave_in_shared_memory(server, way):
+    """As docs/arrays.md has it: the server keeps the array, and looks at it where it is."""
+    give, shared = ARGUMENTS[way]
+    with connect(server[1], timeout=LONG) as client:
+        give(client, numpy.full(LARGE, 2.0))
+        assert shared_memory(client.call(0, "pid"))[0] == int(shared)
+        assert client.call(0, "sums") == [2.0 * LARGE]
 
 
 # ------------------------------------------------------------------------------------- in the same process
