@@ -79,7 +79,10 @@ class Agreement:
         """A rank says something."""
         value = Value(ballot.flag, ranks_from(ballot.failed), ballot.next)
         if ballot.phase == Phase.DECIDE:
-            self._decide(value)
+            if self.decided is None:
+                self._decide(value)
+                for other in set(self._states) - {self.context.rank}:  # they have turned to us, and wait
+                    self._send(other, Phase.DECIDE, 0, 0, value)
         elif ballot.phase == Phase.STATE:
             if self.decided is not None:
                 self._send(rank, Phase.DECIDE, 0, 0, self.decided)

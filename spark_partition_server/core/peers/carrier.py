@@ -28,6 +28,7 @@ class Carrier:
 
     def __init__(self, me: Identity, window: int) -> None:
         self.me = me
+        self.gone: set[Identity] = set()
         self.effects: list[Effect] = []
         self._window = window
         self._links: dict[Identity, Link] = {}
@@ -82,8 +83,8 @@ class Carrier:
 
     def consumed(self, held: Held, collective: bool) -> None:
         """A message has left the messages that wait; its sender gets its room back."""
-        if held.cost and held.origin in self._links:
-            room = self._links[held.origin].consume(collective, held.cost)
+        if held.cost and held.origin not in self.gone:
+            room = self._link(held.origin).consume(collective, held.cost)
             if room is not None:
                 self.transmit(held.origin, Room(int(collective), room))
 

@@ -1,7 +1,7 @@
 """Who never came: what a rank finds out about the others when an operation of its own is not over by its deadline.
 
-It asks the ranks it waits for what they do, and those of them that are in the same collective name the ranks that they
-wait for, which are asked next. So it reaches the ranks that hold everybody up, and nobody else.
+It asks the ranks it waits for what they do, and those of them that are in a collective name the ranks that they wait
+for, which are asked next. So it reaches the ranks that hold everybody up, and nobody else.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Census:
         """An answer."""
         if rank in self._asked:
             self._stands[rank] = stand
-            if 0 < self.request.sequence <= stand.sequence:
+            if stand.signature:  # it is in this collective, or held up in one before
                 self._ask(ranks_from(stand.waiting))
 
     @property
@@ -71,12 +71,15 @@ class Census:
             return
         ours = context.signatures.get(sequence, "")
         for rank, stand in self._stands.items():
-            if stand.sequence >= sequence and stand.signature not in ("", ours):
-                context.fail(Verdict(Cause.MISMATCH, sequence, context.rank, rank, ours, stand.signature))
+            reached = min(sequence, stand.sequence)
+            here = context.signatures.get(reached, stand.signature)
+            if stand.signature not in ("", here):
+                context.fail(Verdict(Cause.MISMATCH, reached, context.rank, rank, here, stand.signature))
                 return
-        missing = tuple(
-            rank for rank in sorted(self._asked) if rank not in self._stands or self._stands[rank].sequence < sequence
-        )
+        behind = [rank for rank in self._asked if rank not in self._stands or self._stands[rank].sequence < sequence]
+        # who is held up in a collective before is not to blame, unless there is nobody else
+        guilty = [rank for rank in behind if rank not in self._stands or not self._stands[rank].signature]
+        missing = tuple(sorted(guilty or behind))
         if missing:
             told = "; ".join(map(self._tell, missing[:TOLD]))
         context.fail(Verdict(Cause.TIMEOUT, sequence, context.rank, 0, ours, cut(told), missing))

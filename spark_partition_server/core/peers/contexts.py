@@ -239,6 +239,9 @@ class Context:
         for agreement in list(self.agreements.values()):
             agreement.lost(rank)
         self.spread()
+        if rank != self.rank:  # should it still run, it is told
+            lost = Verdict(Cause.LOST).alarm(self.number, frozenset(self.failed))
+            self.peer.transmit(self.group[rank], lost)
 
     def hear(self, alarm: Alarm) -> None:
         """Another rank says that it is broken."""
@@ -293,11 +296,13 @@ class Context:
 
     def stand(self, number: int, sequence: int) -> Stand:
         """What we are doing, for one who waits."""
-        running = self.running.get(sequence)
+        reached = min(sequence, self.sequence)
+        running = self.running.get(reached)
         pending = [running.request] if running is not None else list(self.requests)[:1]
         doing = pending[0].doing if pending else "no call that waits"
         waiting = self.waits(pending[0]) if pending else frozenset()
-        signature = self.signatures.get(sequence, "")
+        known = running is not None or reached == sequence
+        signature = self.signatures.get(reached, "") if known else ""
         return Stand(self.number, number, self.sequence, cut(doing), signature, ranks_to(waiting))
 
     def check(self) -> None:

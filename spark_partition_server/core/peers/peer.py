@@ -15,6 +15,7 @@ The duties of the door that drives it:
 * ``lost(identity)`` once it is certain that this life of the rank has ended or may never speak again: its process is
   gone (the connection ended and a new one is refused), the coordinator has said so, or another incarnation is in the
   view. An ended connection alone is no proof: the coordinator decides for all. Whoever hears of its own loss is done.
+  What is still transmitted to a lost identity goes over a connection that is there, or nowhere.
 * ``tick(now)`` at ``deadline``, by the door's clock. A thread reads while the user computes: agreements, alarms and
   questions are answered by machines whose user is elsewhere.
 * ``Finished`` wakes who waits for the request; ``request.result()`` is his.
@@ -61,7 +62,6 @@ class Peer(Carrier):
         super().__init__(me, window or window_of(size))
         self.contexts: dict[int, Context] = {}
         self.next_context = 1
-        self.gone: set[Identity] = set()
         self._early: dict[int, list[tuple[Identity, Message]]] = {}
         self._inquiries: dict[int, Census] = {}
         self._over: dict[int, Context] = {}  # closed, and still asked about their agreements
