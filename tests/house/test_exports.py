@@ -23,7 +23,7 @@ PUBLIC = [
     "QueryServer", "RemoteProtocolError", "ServerOptions", "ServerThread", "SparkPartitionServerError", "StartTimeout",
     "StreamLost", "TooFewDescriptors", "Unavailable", "VersionMismatch", "__version__", "connect", "get_host",
     "get_open_port", "method", "JobFailed", "NoPartitioner", "RoutingError", "UnroutableKey", "spark_hash",
-    "stable_hash",
+    "stable_hash", "CollectiveMismatch", "CollectiveTimeout", "CommError", "CommRevoked", "CommTimeout", "RankLost",
 ]  # fmt: skip
 
 
@@ -72,7 +72,34 @@ def test_importing_and_calling_load_nothing_heavy():
 
 
 WHERE: dict[str, Any] = {"rank": 3, "method": "get", "endpoint": "tcp://h:1", "code": 7, "definite": True}
+SIMPLE = (
+    errors.ClusterClosed,
+    errors.ClusterError,
+    errors.CommError,
+    errors.InvalidCluster,
+    errors.NotSerializable,
+    errors.NotStarted,
+    errors.ProtocolError,
+    errors.RoutingError,
+    errors.SparkPartitionServerError,
+)
+CALLS = (
+    errors.CallError,
+    errors.InvalidArguments,
+    errors.MessageTooLarge,
+    errors.MethodNotFound,
+    errors.Overloaded,
+    errors.StreamLost,
+)
 EXAMPLES: list[Exception] = [
+    *(kind("as it says") for kind in SIMPLE),
+    *(kind("as it says", **WHERE) for kind in CALLS),
+    errors.NotReady([0, 2], [1], 0.5),
+    errors.CommRevoked("no more", 2),
+    errors.RankLost("gone", (1, 2)),
+    errors.CollectiveMismatch("not the same", 4, (0, 1), ("bcast", "reduce")),
+    errors.CommTimeout("late", (1,)),
+    errors.CollectiveTimeout("late", (1,), 4),
     errors.RemoteProtocolError("bad", 14),
     errors.LocalProtocolError("bad"),
     errors.VersionMismatch(1, "2..3"),
@@ -106,6 +133,7 @@ def test_an_error_can_be_sent_to_another_process(error, copied):
 
 
 def test_every_error_is_of_one_tree():
-    """One except clause catches all that this library raises by itself."""
+    """One except clause catches all that this library raises by itself; and each of them was sent above."""
+    assert {type(error).__name__ for error in EXAMPLES} == set(errors.__all__)
     for name in errors.__all__:
         assert issubclass(getattr(errors, name), errors.SparkPartitionServerError), name
