@@ -6,7 +6,7 @@
         value = await client.call(3, "get", "alice")
 
 A call is sent by the task that makes it and answered by the loop: one connection to each server, any number of calls
-under way on it, no thread. Cancelling a task takes its call back.
+under way on it, a second one for what is large, no thread. Cancelling a task takes its call back.
 """
 
 from __future__ import annotations

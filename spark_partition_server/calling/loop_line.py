@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
 from ..core.inflight import Inflight
 from ..errors import CallError, Overloaded, RemoteProtocolError, SparkPartitionServerError
 from ..net.clock import monotonic
-from ..net.loop_lane import LoopLane
+from ..net.loop_lane import LARGE_BYTES, LoopLane
 from ..options import ClientOptions
 from ..wire.messages import Cancel, Error, Frame, Items, Member, Message, Reply, Results
 from ..wire.payload import decode_value, size_of
 from ..wire.zmtp import Allocate, Frames
 from .answers import Answers, Asked, failure, not_sent, timed_out
 
-__all__ = ["Batch", "Feeding", "Line"]
+__all__ = ["Batch", "Feeding", "Line", "Owner"]
 
 LOOK = 0.01  # seconds between two looks for deadlines that have come
 
@@ -44,6 +43,19 @@ class Feeding(Protocol):
         """Some have come. Raises ``RemoteProtocolError`` if they should not have."""
 
 
+class Owner(Protocol):
+    """Whoever has a line."""
+
+    def forget(self, line: Line) -> None:
+        """The line is of no further use."""
+
+    def set_aside(self, line: Line) -> None:
+        """Something large has begun to come over the line, and holds up what comes behind it."""
+
+    def weigh(self, method: str) -> None:
+        """The reply to a call of a method was large."""
+
+
 # What is known of a call under way: its future, method and number, the seconds that it was given, and what it is: a
 # call (0), a batch of so many runs, or a stream.
 Token = tuple["asyncio.Future[Any]", str, int, float, "int | Feeding"]
@@ -58,7 +70,7 @@ class Line(LoopLane):
         answers: reads what comes.
         options: limits.
         scratch, memory: as for ``LoopLane``.
-        forget: called with the line once it is of no further use.
+        owner: is told what others need to know of the line.
 
     Attributes:
         member: as given.
@@ -73,14 +85,14 @@ class Line(LoopLane):
         options: ClientOptions,
         scratch: memoryview,
         memory: Allocate,
-        forget: Callable[[Line], None],
+        owner: Owner,
     ) -> None:
         super().__init__(loop, member.endpoint, options.message_bytes_max, scratch, memory)
         self.member = member
         self.inflight: Inflight[Token] = Inflight(options.calls_max, options.calls_bytes_max)
         self._answers = answers
         self._call_id_of = answers.call_id
-        self._forget = forget
+        self._owner = owner
         self._make_future = loop.create_future
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = math.inf
@@ -132,7 +144,12 @@ class Line(LoopLane):
 
     # ------------------------------------------------------------------------------------ of the connection
 
+    def large(self) -> None:
+        self._owner.set_aside(self)
+
     def take(self, messages: list[Frames]) -> None:
+        if self._direct:
+            self._weigh(messages)
         receive = self.inflight.receive
         for frames in messages:
             try:
@@ -151,6 +168,14 @@ class Line(LoopLane):
                         future.set_result(decode_value(frames[2:]))
                     except (RemoteProtocolError, ImportError) as error:
                         future.set_exception(error)
+
+    def _weigh(self, messages: list[Frames]) -> None:
+        """Which of the replies are large."""
+        for frames in messages:
+            if size_of(frames) > LARGE_BYTES:
+                token = self.inflight.find(self._call_id_of(frames) or 0)
+                if token is not None and token[4] == 0:
+                    self._owner.weigh(token[1])
 
     def _other(self, message: Message, frames: Frames) -> None:
         """An answer that is not this version's plain reply."""
@@ -185,7 +210,7 @@ class Line(LoopLane):
                 token[0].set_exception(failure(self._asked(token), error))
 
     def ended(self, error: Exception) -> None:
-        self._forget(self)
+        self._owner.forget(self)
         if self._timer is not None:
             self._timer.cancel()
         waiting = self.waiting()

@@ -1,4 +1,8 @@
-"""The connections of an asyncio client: one line to each server that was called, shared by all calls."""
+"""The connections of an asyncio client: a line to each server that was called, shared by all calls.
+
+What is large has a second one: large requests, calls of methods that have returned something large before, and any line
+over which something large has begun to come. What is small would wait behind it.
+"""
 
 from __future__ import annotations
 
@@ -24,6 +28,7 @@ __all__ = ["Lines"]
 
 log = logging.getLogger("spark_partition_server.client")
 
+HEAVY_MAX = 1000  # methods
 REPLACED = "another server has taken its place"
 CLOSED = "the client was closed"
 
@@ -39,11 +44,15 @@ class Lines:
 
     Attributes:
         ready: the lines that can be used, by rank. One leads to a server of the past if its member is not the view's.
+        bulk: the same, for what is large.
+        heavy: the methods that have returned something large.
         closed: no connection is made any more.
     """
 
     def __init__(self, routes: LoopRoutes, answers: Answers, options: ClientOptions, scratch: memoryview) -> None:
         self.ready: dict[int, Line] = {}
+        self.bulk: dict[int, Line] = {}
+        self.heavy: set[str] = set()
         self.closed = False
         self._routes = routes
         self._calls = routes.calls
@@ -54,11 +63,14 @@ class Lines:
         self._resting: asyncio.TimerHandle | None = None  # until memory is looked at
         self._reach = Reach(options.route)
         self._notice = Notice(routes.coordinator)
-        self._making: dict[Member, asyncio.Task[Line | None]] = {}
+        self._making: dict[tuple[Member, bool], asyncio.Task[Line | None]] = {}
         self._all: set[Line] = set()
 
-    async def open(self, rank: int, method: str, deadline: float) -> Line:
+    async def open(self, rank: int, method: str, deadline: float, bulk: bool = False) -> Line:
         """The line to the server of a partition, made now where there is none. Callers at the same time share it.
+
+        Args:
+            bulk: the one for what is large.
 
         Raises:
             Unavailable: nobody serves the partition, or its server cannot be reached, or the client is closed.
@@ -68,15 +80,16 @@ class Lines:
         """
         while True:
             member = await self._member(rank, method, deadline)
-            line = self.ready.get(rank)
+            for old in (self.ready.get(rank), self.bulk.get(rank)):
+                if old is not None and old.member is not member:
+                    old.close(ConnectionResetError(REPLACED))
+            line = (self.bulk if bulk else self.ready).get(rank)
             if line is not None:
-                if line.member is member:
-                    return line
-                line.close(ConnectionResetError(REPLACED))
-            task = self._making.get(member)
+                return line
+            task = self._making.get((member, bulk))
             if task is None:
-                task = self._making[member] = shared(self._make(member, deadline))
-                task.add_done_callback(partial(self._made, member))
+                task = self._making[member, bulk] = shared(self._make(member, bulk, deadline))
+                task.add_done_callback(partial(self._made, (member, bulk)))
             if not await finished(task, deadline):
                 raise cannot_connect(member.endpoint, rank, method, TimeoutError("no time left"))
             if task.cancelled():
@@ -128,17 +141,22 @@ class Lines:
             raise MethodNotFound(text, rank=rank, method=method, endpoint=f"{member.host}:{member.port}")
         return member
 
-    async def _make(self, member: Member, deadline: float) -> Line | None:
+    async def _make(self, member: Member, bulk: bool, deadline: float) -> Line | None:
         """A line that is ready; None: another server has taken the place of this one meanwhile."""
         line = await self._reached(member, deadline)
         if self._calls.members.get(member.rank) is not member:
             line.close(ConnectionResetError(REPLACED))
             return None
-        self.ready[member.rank] = line
+        lines = self.bulk if bulk else self.ready
+        before = lines.get(member.rank)
+        if before is not None:  # it was set aside meanwhile
+            line.close(ConnectionAbortedError("there is one already"))
+            return before
+        lines[member.rank] = line
         return line
 
-    def _made(self, member: Member, task: asyncio.Task[Line | None]) -> None:
-        del self._making[member]
+    def _made(self, key: tuple[Member, bool], task: asyncio.Task[Line | None]) -> None:
+        del self._making[key]
 
     async def _reached(self, member: Member, deadline: float) -> Line:
         """A line straight to a server, or by way of the coordinator where that fails and the route allows it."""
@@ -178,7 +196,7 @@ class Lines:
 
     def _line(self, kind: Callable[..., Line], member: Member) -> Line:
         loop = asyncio.get_running_loop()
-        return kind(loop, member, self._answers, self._options, self._scratch, self._allocate, self._forget)
+        return kind(loop, member, self._answers, self._options, self._scratch, self._allocate, self)
 
     def _allocate(self, size: int) -> memoryview:
         memory = self._memory.allocate(size)
@@ -202,10 +220,10 @@ class Lines:
             if line.lost is not None:
                 raise line.lost
         except asyncio.TimeoutError as error:
-            self._forget(line)
+            self.forget(line)
             raise TimeoutError(str(error) or f"no answer within {seconds:.2g} s") from error
         except BaseException:
-            self._forget(line)
+            self.forget(line)
             raise
         return line
 
@@ -217,9 +235,23 @@ class Lines:
             return False
         return self._calls.members.get(member.rank) is member
 
-    def _forget(self, line: Line) -> None:
-        if self.ready.get(line.member.rank) is line:
-            del self.ready[line.member.rank]
+    def set_aside(self, line: Line) -> None:
+        """Something large has begun to come over a line: from here on it is for that."""
+        rank = line.member.rank
+        if self.ready.get(rank) is line and rank not in self.bulk:
+            del self.ready[rank]
+            self.bulk[rank] = line
+
+    def weigh(self, method: str) -> None:
+        """A method has returned something large, and will do so again."""
+        if len(self.heavy) < HEAVY_MAX:
+            self.heavy.add(method)
+
+    def forget(self, line: Line) -> None:
+        """A line is of no further use."""
+        for lines in (self.ready, self.bulk):
+            if lines.get(line.member.rank) is line:
+                del lines[line.member.rank]
         if line.gone is None or line.gone.done():
             self._all.discard(line)
         else:

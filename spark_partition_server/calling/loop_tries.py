@@ -10,6 +10,7 @@ from typing import Any
 from ..core.retry import BUDGET, Retry
 from ..errors import CallError, CallOutcomeUnknown, ClusterError, CoordinatorLost, Overloaded, Unavailable
 from ..net.clock import monotonic
+from ..net.loop_lane import LARGE_BYTES
 from ..wire.messages import Frame, Member
 from ..wire.payload import size_of
 from .answers import Answers, closed_after, nobody_answers
@@ -52,7 +53,7 @@ class LoopTries:
         self.retry = retry
         self.room = room
         self._calls = routes.calls
-        self._ready = lines.ready
+        self._ready, self._bulk, self._heavy = lines.ready, lines.bulk, lines.heavy
         self._budget = retry.budget
 
     async def call(
@@ -84,14 +85,15 @@ class LoopTries:
             if self._budget.left < BUDGET:
                 self._budget.earn()
             opening = self.requests.batch if runs else None
+            lines = self._bulk if octets > LARGE_BYTES or method in self._heavy else self._ready
             attempt = 0
             while True:
                 attempt += 1
-                line = self._ready.get(rank)
+                line = lines.get(rank)
                 try:
                     if line is None or line.member is not self._calls.members.get(rank):
                         line = None
-                        line = await self.lines.open(rank, method, deadline)
+                        line = await self.lines.open(rank, method, deadline, lines is self._bulk)
                         timeout = deadline - monotonic()
                     frames = self.requests.frames(call_id, method, timeout, line.member, payload, opening)
                     return await line.begin(call_id, method, frames, octets, seconds, deadline, runs)

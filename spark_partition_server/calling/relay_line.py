@@ -13,7 +13,7 @@ from ..wire.messages import Cancel, Frame, Kind, Member
 from ..wire.parts import BadPart, Parts, room_for
 from ..wire.zmtp import Allocate, Frames
 from .answers import Answers, failure
-from .loop_line import Line
+from .loop_line import Line, Owner
 
 __all__ = ["RelayedLine"]
 
@@ -34,13 +34,13 @@ class RelayedLine(Line):
         options: ClientOptions,
         scratch: memoryview,
         memory: Allocate,
-        forget: Callable[[Line], None],
+        owner: Owner,
         *,
         coordinator: str,
         proved: Callable[[], None] | None,
     ) -> None:
         relayed = replace(options, message_bytes_max=RELAYED_BYTES_MAX)  # large ones come in parts
-        super().__init__(loop, member, answers, relayed, scratch, memory, forget)
+        super().__init__(loop, member, answers, relayed, scratch, memory, owner)
         self.endpoint = f"the relay {coordinator}"
         room = room_for(options.message_bytes_max)
         self._parts = Parts(answers.run_id, room, JOINING_BYTES_MAX, self.wanted)

@@ -19,9 +19,10 @@ from ..wire.messages import FIELDS_BYTES_MAX, FRAMES_MAX, Frame
 from ..wire.zmtp import Allocate, Engine, Frames, Limits, allocate, encode_small, encode_vector
 from .endpoints import connect_to, cut, parse
 
-__all__ = ["READ_BYTES", "LoopLane"]
+__all__ = ["LARGE_BYTES", "READ_BYTES", "LoopLane"]
 
 READ_BYTES = 256 * 1024
+LARGE_BYTES = 256 * 1024  # what is larger holds up everything behind it for a while
 SLICE_BYTES = 256 * 1024  # of a long frame given to the transport at a time: it copies what the kernel does not take
 HEAD_BYTES_MAX = PREAMBLE_BYTES + FIELDS_BYTES_MAX  # before the payload, which is what senders measure
 
@@ -29,7 +30,8 @@ HEAD_BYTES_MAX = PREAMBLE_BYTES + FIELDS_BYTES_MAX  # before the payload, which 
 class LoopLane(asyncio.BufferedProtocol):
     """A connection to a server's direct lane, or to a coordinator's ROUTER. ``open`` makes it.
 
-    Subclasses say what becomes of messages (``take``), of the end (``ended``), and of those that wait (``wanted``).
+    Subclasses say what becomes of messages (``take``), of the end (``ended``), of those that wait (``wanted``), and of
+    long frames that are under way (``large``).
 
     Args:
         loop: the running loop.
@@ -111,6 +113,9 @@ class LoopLane(asyncio.BufferedProtocol):
     def ended(self, error: Exception) -> None:
         """The connection is of no further use, and was ready before. Called once."""
 
+    def large(self) -> None:
+        """Much of a long frame is still to come. Called again while that is so."""
+
     def wanted(self, call_id: int) -> bool:
         """Whether the message of a call, which has not begun to leave, is still to be sent."""
         return True
@@ -188,7 +193,11 @@ class LoopLane(asyncio.BufferedProtocol):
     def get_buffer(self, sizehint: int) -> memoryview:
         room = self._engine.room()
         self._direct = room is not None
-        return self._scratch if room is None else room
+        if room is None:
+            return self._scratch
+        if len(room) > LARGE_BYTES:
+            self.large()
+        return room
 
     def buffer_updated(self, nbytes: int) -> None:
         engine = self._engine

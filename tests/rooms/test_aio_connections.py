@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import socket
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from support.lanes import Acceptor
@@ -195,5 +196,80 @@ def test_nothing_is_forgotten_in_a_line_that_was_lost(cluster, run):
             switches.gate.set()
             assert await client.call(1, "get", "b") == 2
             assert client._lines.ready[1] is not line
+
+    run(main())
+
+
+# ------------------------------------------------------------------------------------------ what is large
+
+LARGE = 32 << 20  # octets; more than the kernel's buffers hold, so that it comes in many pieces
+
+
+@pytest.mark.parametrize("local", [True, False])
+def test_small_calls_are_answered_while_a_large_answer_is_under_way(cluster, run, monkeypatch, local):
+    """A network that stops in the middle of it: calls to the same server go by another connection."""
+
+    async def main() -> None:
+        async with client_of(cluster, local=local) as client:
+            lines, held = client._lines, []
+            set_aside = lines.set_aside
+
+            def hold(line: Any) -> None:
+                if not held:
+                    held.append(line)
+                    asyncio.get_running_loop().call_soon(line._transport.pause_reading)
+                set_aside(line)
+
+            monkeypatch.setattr(lines, "set_aside", hold)
+            large = asyncio.create_task(client.call(1, "large", LARGE))
+            await until(lambda: held, LONG)
+            for _ in range(10):
+                assert await client.call(1, "get", "b") == 2
+            assert not large.done()
+            held[0]._transport.resume_reading()
+            assert len(await large) == LARGE
+
+    run(main())
+
+
+def test_what_is_known_to_be_large_holds_nothing_up(cluster, run):
+    """A method whose reply was large once, a large request: what is asked behind it in the same turn passes it."""
+
+    async def main() -> None:
+        async with client_of(cluster) as client:
+            lines = client._lines
+            await client.call(1, "large", LARGE)
+            await client.call(1, "get", "b")
+            bulk = lines.bulk[1]
+            assert bulk is not lines.ready[1]
+            for method, argument in [("large", LARGE), ("echo", bytes(LARGE))]:
+                bulk._transport.pause_reading()
+                large = asyncio.create_task(client.call(1, method, argument))
+                assert await asyncio.gather(*(client.call(1, "get", "b") for _ in range(10))) == [2] * 10
+                assert not large.done()
+                bulk._transport.resume_reading()
+                await large
+            assert lines.bulk == {1: bulk}
+            (server,) = [one for one in switches.servers if one.partition_ind == 1]
+            assert server._listener.connections == 2
+
+    run(main())
+
+
+def test_the_connection_for_what_is_large_goes_with_its_server(cluster, run):
+    """When another server has taken the place, both are made anew; nothing of the old ones is left."""
+
+    async def main() -> None:
+        async with client_of(cluster) as client:
+            lines, members = client._lines, client._routes.calls.members
+            await client.call(1, "large", LARGE)
+            await client.call(1, "get", "b")
+            old = [lines.ready[1], lines.bulk[1]]
+            members[1] = replace(members[1])
+            assert await client.call(1, "get", "b") == 2
+            for line in old:
+                await asyncio.wait_for(line.gone, LONG)
+            assert 1 not in lines.bulk
+            assert len(await client.call(1, "large", LARGE)) == LARGE
 
     run(main())
