@@ -1,6 +1,6 @@
 """What does a call cost by way of the coordinator, when servers cannot be reached?
 
-``client.call`` with ``route="relay"``: client, coordinator, server and back, four messages, each through libzmq;
+``client.call`` with ``route="relay"``: client, coordinator, server and back, four messages, by the relay's door;
 against two hand-written hops, the least that has a process in between: a pyzmq REQ asks a REP in a second process,
 which asks a REP in a third one and hands its answer back. Fixed octets, no codec, no lookup of who serves what.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -11,9 +12,10 @@ from typing import Any
 from .core.effects import Effect, InitFailed, Joined, Left, Lost, Refused, StopAsked
 from .core.membership import Membership
 from .core.relaying import Relaying
-from .errors import CoordinatorLost, NotStarted
+from .errors import CoordinatorLost, NotStarted, PortUnavailable
 from .net.control import router
-from .net.endpoints import tcp_endpoint
+from .net.door import Door
+from .net.endpoints import bind_tcp, tcp_endpoint
 from .net.loop import Loop
 from .options import ClusterOptions
 from .placement import complaint
@@ -27,6 +29,7 @@ log = logging.getLogger("spark_partition_server.coordinator")
 
 TOKEN_BYTES = 32
 STOP_TIMEOUT = 5.0
+CLIENTS_MAX = 4096  # connections to the relay's door, besides one of every member
 
 RegisterCallback = Callable[[dict[str, Any]], None]
 StopCallback = Callable[[str], None]
@@ -86,6 +89,7 @@ class Coordinator:
         self._complained = False  # about keys that are not where they belong
         self._changed = threading.Condition()
         self._port: int | None = None
+        self._relay_port = 0
         self._loop: Loop | None = None
         self._membership: Membership | None = None
         self._relaying: Relaying
@@ -102,15 +106,28 @@ class Coordinator:
             return
         options = self._options
         size = self.await_partitions or RANKS_MAX
-        context, bound, port = router(options.bind_host or self._host, options.ports, self.await_partitions or 64)
+        host, expected = options.bind_host or self._host, self.await_partitions or 64
+        context, bound, port = router(host, options.ports, expected)
+        entrance = self._entrance(host)
+        self._relay_port = 0 if entrance is None else entrance.getsockname()[1]
+        meta = {**self._meta, "relay_port": self._relay_port} if self._relay_port else self._meta
         times = (options.heartbeat_interval, options.lease)
-        self._membership = Membership(size, self.token, *times, self._meta, self.admin_token)
+        self._membership = Membership(size, self.token, *times, meta, self.admin_token, self._relay_port)
         self._relaying = Relaying(self._membership, self.run_id)
         machine, passing = self._membership, self._relaying
+        door = None if entrance is None else Door(entrance, passing, self.run_id, expected + CLIENTS_MAX)
         name = "spark-partition-server-coordinator"
-        self._loop = Loop(name, context, bound, machine, self.run_id, self._perform, self.notify, passing)
+        self._loop = Loop(name, context, bound, machine, self.run_id, self._perform, self.notify, passing, door)
         self._port = port
         self._loop.start()
+
+    def _entrance(self, host: str) -> socket.socket | None:
+        """The socket of the relay's door. Without one calls are relayed all the same, which takes longer."""
+        try:
+            return bind_tcp(host, self._options.ports)
+        except PortUnavailable as error:
+            log.warning("no port for the relay's door: relayed calls go over the coordinator's own (%s)", error)
+            return None
 
     def shutdown_host(self, ind: int, reason: str = "asked by the driver", grace: float = 1.0) -> None:
         """Asks the server of one partition to leave. Nobody there: nothing happens."""
@@ -194,7 +211,7 @@ class Coordinator:
             self._note(effect)
         finally:
             if isinstance(effect, (Joined, Left, Lost)):
-                self._call(lambda now: list(self._relaying.look()))
+                self._call(lambda now: list(self._relaying.look(now)))
             self.notify()  # also when a user's callback raised
 
     def _note(self, effect: Effect) -> None:

@@ -27,7 +27,7 @@ from .errors import (
     VersionMismatch,
 )
 from .net.control import dealer
-from .net.endpoints import address_towards, parse
+from .net.endpoints import address_towards, host_of, tcp_endpoint
 from .net.loop import Loop
 from .net.relayed import RelayedCaller, RelayedCalls
 from .options import ServerOptions
@@ -36,7 +36,7 @@ from .spark.task import Identity, identity
 from .wire.codec import RUN_ID_BYTES, VERSION
 from .wire.codes import Code
 from .wire.messages import DETAIL_CHARS_MAX, TEXT_CHARS_MAX, Hello
-from .wire.parts import room_for
+from .wire.relays import room_for
 from .wire.zmtp import Frames
 
 __all__ = ["PartitionServer"]
@@ -202,8 +202,7 @@ class PartitionServer:
         if self.options.advertise_host:
             return self.options.advertise_host
         assert self.coordinator_url is not None
-        _, address = parse(self.coordinator_url)
-        return address_towards(address[0]) or "127.0.0.1"
+        return address_towards(host_of(self.coordinator_url)) or "127.0.0.1"
 
     def _bind_host(self) -> str:
         """The address to bind."""
@@ -219,6 +218,7 @@ class _Life:
 
     Attributes:
         registered: the coordinator said WELCOME.
+        door: the endpoint of the relay's door, for members; None: there is none.
         failure: why the server had to end, when it was not asked to.
     """
 
@@ -233,6 +233,7 @@ class _Life:
         self.token, self.run_id, self.coordinator_url = server.token, server.run_id, server.coordinator_url
         self.options, self.host = server.options, server.host
         self.registered = False
+        self.door: str | None = None
         self.failure: Exception | None = None
         self._answered = threading.Event()
         self._session: Session | None = None
@@ -274,6 +275,10 @@ class _Life:
         self._loop.call(lambda now: session.leave(code, text, detail))
         self._loop.stop(LOOP_STOP_TIMEOUT)
 
+    def relays(self) -> bool:
+        """Whether parts of answers to relayed calls have yet to leave over the control plane."""
+        return self._relayed.waiting
+
     def close(self) -> None:
         """Ends the session's thread, whatever has happened."""
         if self._loop is not None and not self._loop.stop(LOOP_STOP_TIMEOUT):
@@ -304,6 +309,8 @@ class _Life:
     def _perform(self, effect: Effect) -> None:
         """In the loop's thread: must not block."""
         if isinstance(effect, Welcomed):
+            port = effect.relay_port
+            self.door = tcp_endpoint(host_of(self.coordinator_url), port) if port else None
             self.registered = True
             self._answered.set()
         elif isinstance(effect, ShutdownAsked):

@@ -12,11 +12,14 @@ from .core.dispatch import Dispatch
 from .net.clock import monotonic
 from .net.endpoints import bind_local, bind_tcp, tcp_endpoint
 from .net.listener import Listener
+from .net.member_lane import MemberLane
 from .net.relayed import RelayedCaller
 from .options import ServerOptions
 from .partition_server import PartitionServer
 from .serving.answering import Answering
 from .serving.switching import SwitchInterval
+from .wire.messages import Attach
+from .wire.relays import room_for
 from .wire.zmtp import Frames
 
 __all__ = ["QueryServer", "idempotent_methods", "marks_of", "method", "told_to_clients"]
@@ -135,9 +138,10 @@ class QueryServer(PartitionServer):
                 sift=self._answering.sift,
                 gone=self._answering.gone,
                 work=self._answering.work,
-                busy=self._answering.busy,
+                busy=self._busy,
                 memory_bytes_max=options.memory_bytes_max,
             )
+            self._relay_lane = self._lane()
             self._register()
         except BaseException:
             for one in listening:
@@ -149,6 +153,7 @@ class QueryServer(PartitionServer):
                 self._listener.serve()
             finally:
                 self._answering.close()
+                self._relay_lane.close()
 
     def _endpoint(self) -> str:
         assert self.port is not None
@@ -157,8 +162,21 @@ class QueryServer(PartitionServer):
     def _local_endpoint(self) -> str:
         return self._local_lane
 
+    def _lane(self) -> MemberLane:
+        life, answering = self._life, self._answering
+        attach = Attach(life.who.rank, life.who.incarnation, life.token)
+        limit = room_for(life.options.message_bytes_max)
+        return MemberLane(self._listener, answering.answer, answering.gone, attach, life.run_id, limit)
+
+    def _busy(self) -> bool:
+        """Whether answers are still to come, or to leave."""
+        return self._answering.busy() or self._relay_lane.waiting or self._life.relays()
+
     def _deliver(self, caller: RelayedCaller, frames: Frames) -> None:
         self._listener.deliver(caller, frames)
+        door = self._life.door
+        if door is not None:
+            self._relay_lane.wanted(door)
 
     def _relieved(self) -> None:
         self._listener.hand(_nothing)  # what waited for it has its turn

@@ -22,7 +22,7 @@ from .answers import Answers, cannot_connect, closed
 from .loop_line import Line
 from .loop_routes import LoopRoutes, finished, shared
 from .relay_line import RelayedLine
-from .ways import LOCAL_TIMEOUT, Notice, waited
+from .ways import LOCAL_TIMEOUT, Entrance, Notice, waited
 
 __all__ = ["Lines"]
 
@@ -62,6 +62,7 @@ class Lines:
         self._memory = Blocks(options.memory_bytes_max)
         self._resting: asyncio.TimerHandle | None = None  # until memory is looked at
         self._reach = Reach(options.route)
+        self._entrance = Entrance(routes.calls, routes.coordinator)
         self._notice = Notice(routes.coordinator)
         self._making: dict[tuple[Member, bool], asyncio.Task[Line | None]] = {}
         self._all: set[Line] = set()
@@ -177,10 +178,22 @@ class Lines:
                 missed = error
                 self._reach.missed(server, monotonic(), waited(error, seconds))
         proved = None if missed is None else partial(self._notice.tell, member, missed)
-        coordinator = self._routes.coordinator
-        line = self._line(partial(RelayedLine, coordinator=coordinator, proved=proved), member)
+        relayed = partial(self._line, partial(RelayedLine, coordinator=self._routes.coordinator, proved=proved), member)
+        now = monotonic()
+        door = self._entrance.door(now, deadline - now, timeout)
+        if door is not None:
+            endpoint, seconds = door
+            try:
+                line = await self._opened(relayed(), endpoint, now + seconds)
+                self._entrance.reached()
+                return line
+            except (OSError, RemoteProtocolError) as error:
+                if self.closed:
+                    raise
+                self._entrance.missed(endpoint, error, monotonic(), seconds)
+        line = relayed()
         try:
-            return await self._opened(line, coordinator, monotonic() + timeout)
+            return await self._opened(line, self._routes.coordinator, monotonic() + timeout)
         except OSError as error:
             raise OSError(f"{line.endpoint} does not answer: {error}") from error
 

@@ -12,7 +12,7 @@ from ..wire.payload import size_of
 
 __all__ = ["LONGEST_WAIT", "Line", "Parcel", "Traffic", "stirring"]
 
-LONGEST_WAIT = 1000.0  # seconds of one poll
+LONGEST_WAIT = 1.0  # seconds of one poll: a descriptor that another thread has just closed may name another by then
 
 
 class Parcel:

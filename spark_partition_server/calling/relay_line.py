@@ -10,7 +10,8 @@ from ..errors import RemoteProtocolError
 from ..net.relay_lane import JOINING_BYTES_MAX, RELAYED_BYTES_MAX
 from ..options import ClientOptions
 from ..wire.messages import Cancel, Frame, Kind, Member
-from ..wire.parts import BadPart, Parts, room_for
+from ..wire.parts import Parts
+from ..wire.relays import BadPart, room_for
 from ..wire.zmtp import Allocate, Frames
 from .answers import Answers, failure
 from .loop_line import Line, Owner

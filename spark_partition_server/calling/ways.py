@@ -7,10 +7,12 @@ import math
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
-from ..core.reach import Reach
+from ..core.calls import Calls
+from ..core.reach import SHORT, Reach
 from ..errors import CoordinatorLost, RemoteProtocolError, Unavailable
 from ..net.channel import Channel
 from ..net.clock import monotonic
+from ..net.endpoints import host_of, tcp_endpoint
 from ..net.lane import Lane
 from ..net.memory import Blocks
 from ..net.relay_channel import RelayChannel
@@ -21,7 +23,7 @@ from ..wire.messages import Member
 from .answers import cannot_connect
 from .routes import Routes
 
-__all__ = ["Notice", "Trunked", "Ways", "waited"]
+__all__ = ["Entrance", "Notice", "Trunked", "Ways", "waited"]
 
 log = logging.getLogger("spark_partition_server.client")
 
@@ -64,6 +66,51 @@ class Notice:
         )
 
 
+class Entrance:
+    """Where the relay is entered: at its door, or, where that cannot be reached, at the coordinator's own port.
+
+    Args:
+        calls: the view, which tells the door's port.
+        coordinator: its endpoint.
+    """
+
+    def __init__(self, calls: Calls, coordinator: str) -> None:
+        self._calls = calls
+        self._coordinator = coordinator
+        self._reach = Reach("auto")
+        self._told = False
+
+    def door(self, now: float, remaining: float, timeout: float) -> tuple[str, float] | None:
+        """The door, and seconds that an attempt to connect to it may take; None: do without it.
+
+        Args:
+            remaining: seconds that the call has.
+            timeout: seconds that an attempt may take.
+        """
+        port = self._calls.relay_port
+        seconds = self._reach.direct(port, now, remaining, timeout) if port else None
+        return None if seconds is None else (tcp_endpoint(host_of(self._coordinator), port), seconds)
+
+    def reached(self) -> None:
+        """The door could be reached."""
+        self._reach.reached(self._calls.relay_port)
+
+    def missed(self, door: str, error: BaseException, now: float, seconds: float) -> None:
+        """The door could not be reached within so many seconds, so the coordinator's own port is tried."""
+        proved = waited(error, seconds)
+        self._reach.missed(self._calls.relay_port, now, proved)
+        if proved < SHORT:
+            return  # a call with next to no time left has found out nothing to tell
+        level = logging.INFO if self._told else logging.WARNING
+        self._told = True
+        log.log(
+            level,
+            "the relay's door at %s cannot be reached from here (%s): relayed calls go by way of %s, which takes "
+            "longer. Let clients connect to that port of the driver as well (docs/deploying.md, 'Relay')",
+            *(door, str(error) or "no answer in time", self._coordinator),
+        )
+
+
 class _Relay(NamedTuple):
     """A server is to be called by relay; what is to be told when that has worked."""
 
@@ -90,6 +137,7 @@ class Ways:
         self.memory = Blocks(options.memory_bytes_max)
         self._forks = Forks()
         self._reach = Reach(options.route)
+        self._entrance = Entrance(routes.calls, routes.coordinator)
         self._notice = Notice(routes.coordinator)
         self._why: dict[tuple[str, int], OSError] = {}  # servers to be called by relay, and why
 
@@ -183,9 +231,19 @@ class Ways:
         return _Relay(endpoint, None if missed is None else lambda: self._notice.tell(member, missed))
 
     def _to_coordinator(self, member: Member, method: str, deadline: float) -> Lane:
-        coordinator = self._routes.coordinator
+        coordinator, timeout = self._routes.coordinator, self._options.connect_timeout
+        now = monotonic()
+        door = self._entrance.door(now, deadline - now, timeout)
+        if door is not None:
+            endpoint, seconds = door
+            try:
+                lane = coordinator_lane(endpoint, now + seconds)
+                self._entrance.reached()
+                return lane
+            except (OSError, RemoteProtocolError) as error:
+                self._entrance.missed(endpoint, error, monotonic(), seconds)
         try:
-            return coordinator_lane(coordinator, min(deadline, monotonic() + self._options.connect_timeout))
+            return coordinator_lane(coordinator, min(deadline, monotonic() + timeout))
         except OSError as error:
             raise cannot_connect(f"the relay {coordinator}", member.rank, method, error) from error
 

@@ -29,9 +29,10 @@ class Calls:
         idempotent: methods that may run twice.
         message_bytes_max: the largest request that the servers take; 0: the view does not say.
         partitioner: where keys live, as the view tells it; None: it does not.
+        relay_port: the coordinator's port for relayed calls; 0: it has none.
     """
 
-    __slots__ = ("idempotent", "members", "message_bytes_max", "partitioner", "size", "view_number")
+    __slots__ = ("idempotent", "members", "message_bytes_max", "partitioner", "relay_port", "size", "view_number")
 
     def __init__(self) -> None:
         self.view_number = 0
@@ -40,6 +41,7 @@ class Calls:
         self.idempotent: frozenset[str] = frozenset()
         self.message_bytes_max = 0
         self.partitioner: Any = None
+        self.relay_port = 0
 
     def adopt(self, view: View) -> bool:
         """Takes a view over, unless a later one is known. Returns whether it did.
@@ -60,6 +62,8 @@ class Calls:
             self.partitioner = view.meta.get("partitioner")
         limit = view.meta.get("message_bytes_max")
         self.message_bytes_max = limit if type(limit) is int and limit > 0 else 0
+        port = view.meta.get("relay_port")
+        self.relay_port = port if type(port) is int and 0 < port < 65536 else 0
         known = names if isinstance(names, list) else ()
         self.idempotent = frozenset(name for name in known if isinstance(name, str))
         return True

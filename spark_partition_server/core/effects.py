@@ -34,7 +34,10 @@ class Send:
 
 
 class Forward(NamedTuple):
-    """Send frames that are a message already. A tuple, because relayed calls pass here four times."""
+    """Send frames that are a message already. A tuple, because relayed calls pass here four times.
+
+    No frames: that was all, and the connection, one to the relay's door, is to be closed.
+    """
 
     to: bytes | None
     frames: Sequence[Frame]
@@ -96,7 +99,9 @@ class StopAsked:
 
 @dataclass(frozen=True, slots=True)
 class Welcomed:
-    """The coordinator accepted this member."""
+    """The coordinator accepted this member; ``relay_port`` is of the relay's door, 0: there is none."""
+
+    relay_port: int = 0
 
 
 @dataclass(frozen=True, slots=True)

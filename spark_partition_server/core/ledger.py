@@ -8,10 +8,11 @@ from typing import Any, Protocol
 from ..errors import RemoteProtocolError
 from ..wire.codes import Code
 from ..wire.fields import RANKS_MAX, U32, U64
-from ..wire.parts import route_of
+from ..wire.messages import Attach, Refuse
+from ..wire.relays import route_of
 from .windows import Flow, Peer
 
-__all__ = ["CALLS_PER_CLIENT", "CALLS_PER_MEMBER", "Call", "Client", "Ledger", "Member", "NotTaken", "Serving"]
+__all__ = ["CALLS_PER_CLIENT", "CALLS_PER_MEMBER", "Call", "Client", "Lane", "Ledger", "Member", "NotTaken", "Serving"]
 
 CALLS_PER_CLIENT = 512  # over one connection; their answers fit what libzmq keeps for one that does not read
 CALLS_PER_MEMBER = 768
@@ -27,6 +28,9 @@ class Serving(Protocol):
 
     def is_member(self, sender: bytes) -> bool:
         """Whether a connection is a member's."""
+
+    def attach(self, attach: Attach) -> Refuse | None:
+        """Why a connection is not to be taken for that of the member which it names; None: it is."""
 
 
 class Client(Peer):
@@ -50,7 +54,7 @@ class Client(Peer):
 
 
 class Member(Peer):
-    """A connection that answers them."""
+    """A connection that answers them: of a member to the control plane, or its lane."""
 
     __slots__ = ("calls", "incarnation", "octets", "rank")
 
@@ -60,6 +64,22 @@ class Member(Peer):
         self.incarnation = incarnation
         self.calls: dict[Call, None] = {}
         self.octets = 0
+
+
+class Lane:
+    """A connection that a member has opened for what is relayed to it.
+
+    Attributes:
+        until: when it is closed, as its member is none any more; None: it is one.
+    """
+
+    __slots__ = ("incarnation", "name", "rank", "until")
+
+    def __init__(self, name: bytes, rank: int, incarnation: int) -> None:
+        self.name = name
+        self.rank = rank
+        self.incarnation = incarnation
+        self.until: float | None = None
 
 
 class Call:
@@ -114,12 +134,15 @@ class Ledger:
         clients: those with calls under way, or to whom something is owed, by connection.
         members: those with calls under way, by connection.
         routes: the clients by the fields of a RELAY for them.
+        lanes: of members, by connection.
     """
 
     def __init__(self, members: Serving) -> None:
         self.clients: dict[bytes, Client] = {}
         self.members: dict[bytes, Member] = {}
         self.routes: dict[bytes, Client] = {}
+        self.lanes: dict[bytes, Lane] = {}
+        self._attached: dict[int, Lane] = {}  # the lanes by rank: one each
         self._serving = members.serving
 
     def check(self) -> None:
@@ -136,6 +159,8 @@ class Ledger:
             assert all(call.client.calls[call.call_id] is call for call in member.calls)
         for client in self.clients.values():
             assert sum(not call.over for call in client.calls.values()) <= CALLS_PER_CLIENT
+        assert {lane.rank: lane for lane in self.lanes.values()} == self._attached
+        assert len(self.lanes) == len(self._attached)
         self._check_flows()
 
     def _check_flows(self) -> None:
@@ -169,9 +194,17 @@ class Ledger:
         if serving[0] != incarnation:
             text = f"incarnation {serving[0]} serves partition {rank}, not incarnation {incarnation}"
             raise NotTaken(Code.WRONG_MEMBER, text)
-        member = self.members.get(serving[1]) or Member(serving[1], rank, incarnation)
-        if len(member.calls) >= CALLS_PER_MEMBER or member.octets + octets > REQUEST_BYTES_PER_MEMBER:
-            text = f"{len(member.calls)} calls of {member.octets} octets are being relayed to partition {rank}"
+        lane = self._attached.get(rank)
+        if lane is None or lane.incarnation != incarnation:
+            name, other = serving[1], None
+        else:
+            name, other = lane.name, self.members.get(serving[1])  # which may still have calls of before
+        member = self.members.get(name) or Member(name, rank, incarnation)
+        calls, waiting = len(member.calls), member.octets
+        if other is not None:
+            calls, waiting = calls + len(other.calls), waiting + other.octets
+        if calls >= CALLS_PER_MEMBER or waiting + octets > REQUEST_BYTES_PER_MEMBER:
+            text = f"{calls} calls of {waiting} octets are being relayed to partition {rank}"
             raise NotTaken(Code.OVERLOADED, text)
         client = client or Client(sender)
         if len(client.calls) >= CALLS_PER_CLIENT or client.owed:
@@ -184,6 +217,24 @@ class Ledger:
         member.calls[call] = None
         member.octets += octets
         return call
+
+    def attach(self, lane: Lane) -> Lane | None:
+        """New calls for a member go by its lane. Returns the lane that it had before, which is none any more."""
+        before = self._attached.get(lane.rank)
+        if before is not None:
+            self.detach(before)
+        self.lanes[lane.name] = self._attached[lane.rank] = lane
+        return before
+
+    def detach(self, lane: Lane) -> None:
+        """A lane has ended, or is to end."""
+        del self.lanes[lane.name]
+        del self._attached[lane.rank]
+
+    def lost(self, member: Member) -> bool:
+        """Whether a connection with calls is none any more by which its member can be reached."""
+        lane = self.lanes.get(member.name)
+        return lane is None and self._serving(member.rank) != (member.incarnation, member.name)
 
     def know(self, client: Client) -> None:
         """Keeps a client in the books."""

@@ -17,6 +17,7 @@ from ..wire import codec
 from ..wire.codes import Code
 from ..wire.messages import (
     TEXT_CHARS_MAX,
+    Attach,
     Goodbye,
     Heartbeat,
     Hello,
@@ -64,6 +65,7 @@ class Membership:
         lease: seconds of silence after which a member is lost.
         meta: told to everybody with each view.
         admin: what a STOP must carry; empty: nobody may stop the run by message.
+        relay_port: the port of the relay's door, told to members; 0: there is none.
     """
 
     def __init__(
@@ -74,6 +76,7 @@ class Membership:
         lease: float,
         meta: dict[str, Any] | None = None,
         admin: bytes = b"",
+        relay_port: int = 0,
     ) -> None:
         self.size = size
         self.state = MembershipState.OPEN
@@ -81,6 +84,7 @@ class Membership:
         self.meta = dict(meta or {})
         self._token = token
         self._admin = admin
+        self._relay_port = relay_port
         self._interval = heartbeat_interval
         self._lease = lease
         # In the order of their last sign of life: all leases are equally long, so the first is the first to end. What
@@ -126,6 +130,17 @@ class Membership:
     def is_member(self, sender: bytes) -> bool:
         """Whether a connection is a member's."""
         return sender in self._ranks
+
+    def attach(self, attach: Attach) -> Refuse | None:
+        """Why a connection to the relay's door is not to be taken for the member's that it names; None: it is."""
+        if not hmac.compare_digest(attach.token, self._token):
+            return Refuse(Code.BAD_TOKEN, f"partition {attach.rank} sent a wrong token")
+        entry = self._entries.get(attach.rank)
+        if entry is not None and entry.member.incarnation == attach.incarnation:
+            return None
+        if attach.incarnation < self._highest.get(attach.rank, -1):
+            return Refuse(Code.STALE, f"incarnation {attach.incarnation} of partition {attach.rank} is over")
+        return Refuse(Code.NOT_MEMBER, f"incarnation {attach.incarnation} does not serve partition {attach.rank}")
 
     def view(self) -> View:
         """The current view as a message."""
@@ -237,7 +252,7 @@ class Membership:
             self.view_number += 1
             effects.append(Joined(member, previous, hello.meta))
         interval_ms, lease_ms = int(self._interval * 1000), int(self._lease * 1000)
-        effects.append(Send(sender, Welcome(self.view_number, interval_ms, lease_ms)))
+        effects.append(Send(sender, Welcome(self.view_number, interval_ms, lease_ms, self._relay_port)))
         return [*effects, Send(sender, shutdown)] if shutdown is not None else effects
 
     def beat(self, rank: int, incarnation: int, sender: bytes, now: float) -> bool:

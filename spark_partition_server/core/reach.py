@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 
-__all__ = ["Reach"]
+__all__ = ["SHORT", "Reach"]
 
 AGAIN = 60.0  # seconds after which a server that could not be reached is tried again
 SHORT = 0.25  # seconds for an attempt to connect while other servers cannot be reached

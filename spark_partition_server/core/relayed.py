@@ -12,13 +12,12 @@ from typing import Any, NamedTuple
 from ..errors import RemoteProtocolError
 from ..wire import codec
 from ..wire.messages import Error, Frame, Kind
-from ..wire.parts import BadPart, Parts, call_of, final
+from ..wire.parts import Parts
+from ..wire.relays import BEGINNINGS, BadPart, call_of, final
 from ..wire.zmtp import Frames
 from .effects import Forward
 
 __all__ = ["Relayed", "Request", "Route"]
-
-_BEGINNINGS = (Kind.REQUEST, Kind.BATCH, Kind.STREAM)
 
 
 class Route:
@@ -67,7 +66,7 @@ class Relayed:
     @property
     def waiting(self) -> bool:
         """Whether answers wait for credit."""
-        return any(route.parts.waiting for route in self._routes.values())
+        return any(route.parts.waiting for route in list(self._routes.values()))  # others may ask, too
 
     def route(self, frames: list[bytes]) -> Route | None:
         """The route of a RELAY, if something is under way over it."""
@@ -102,6 +101,11 @@ class Relayed:
         request = None if whole is None else Request(route, whole)
         return request, self._wrapped(name, out) if out else []
 
+    def clear(self) -> list[Any]:
+        """The connection has ended, and all that came over it is over. Returns the callers that were known."""
+        routes, self._routes = self._routes, {}
+        return [route.caller for route in routes.values() if route.caller is not None]
+
     def answer(self, route: Route, frames: Sequence[Frame]) -> list[Forward]:
         """The server has something to say. What is about a call that is over goes nowhere."""
         kind = frames[0][4]
@@ -121,7 +125,7 @@ class Relayed:
         if len(frames) < 2 or len(frames[0]) != codec.PREAMBLE_BYTES:
             return
         kind = frames[0][4]
-        if kind in _BEGINNINGS:
+        if kind in BEGINNINGS:
             route.calls.add(call_of(frames))
         elif kind == Kind.CANCEL:
             route.calls.discard(call_of(frames))

@@ -10,16 +10,26 @@ Frames go through here without becoming messages: each call passes twice, and th
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from ..errors import RemoteProtocolError
 from ..wire import codec
 from ..wire.codes import Code
-from ..wire.fields import U64, Frame
-from ..wire.messages import Cancel, Error, Kind
-from ..wire.parts import FIRST_CREDIT, WHOLE_BYTES_MAX, WHOLE_FRAMES_MAX, final, opening_of, read_part
+from ..wire.fields import Frame
+from ..wire.messages import Attach, Cancel, Error, Kind, Refuse
+from ..wire.relays import (
+    BEGINNINGS,
+    FIRST_CREDIT,
+    WHOLE_BYTES_MAX,
+    WHOLE_FRAMES_MAX,
+    beginning_of,
+    call_of,
+    final,
+    opening_of,
+    read_credit,
+    read_part,
+)
 from .effects import Forward
-from .ledger import CALLS_PER_CLIENT, Call, Client, Ledger, Member, NotTaken, Serving
+from .ledger import CALLS_PER_CLIENT, Call, Client, Lane, Ledger, Member, NotTaken, Serving
 from .windows import Flow, Peer
 
 __all__ = ["Relaying"]
@@ -30,8 +40,7 @@ PROBE_EVERY = 10.0  # seconds between two looks whether the clients are still th
 OWED_EVERY = 0.1  # seconds between two tries to tell a client that did not read what it has lost
 OWED_MAX = 2 * CALLS_PER_CLIENT
 STALL = 30.0  # seconds that a client may leave what waits for it
-
-_BEGINNINGS = (Kind.REQUEST, Kind.BATCH, Kind.STREAM)
+LANE_GRACE = 2.0  # seconds that a member which has left may take to finish answers, whatever it says of itself
 
 Handler = Callable[[bytes, list[bytes], float], "list[Forward]"]
 
@@ -48,13 +57,14 @@ class Relaying:
         self._membership = members
         self._run_id = run_id
         self._ledger = Ledger(members)
+        self._leaving = False  # a lane is, as its member has gone
         self._look = 0.0
         self._probe = 0.0
         self._relay = codec.preamble(Kind.RELAY, run_id)
         self._credit = codec.preamble(Kind.CREDIT, run_id)
         self._pack = codec.field_packer()
         handlers: dict[Kind, Handler] = {
-            **dict.fromkeys(_BEGINNINGS, self._begin),
+            **dict.fromkeys(BEGINNINGS, self._begin),
             Kind.CANCEL: self._cancel,
             Kind.CREDIT: self._credited,
             Kind.PART: self._part_up,
@@ -70,7 +80,7 @@ class Relaying:
     @property
     def deadline(self) -> float | None:
         """When ``tick`` is wanted next."""
-        return self._look if self._ledger.clients else None
+        return self._look if self._ledger.clients or self._leaving else None
 
     def check(self) -> None:
         """Asserts every invariant."""
@@ -87,9 +97,9 @@ class Relaying:
             handler = self._handlers.get(opening)
         if handler is None or len(frames) < 2:
             return None
-        if opening == self._relay and not self._membership.is_member(sender):
+        if opening == self._relay and not (sender in self._ledger.lanes or self._membership.is_member(sender)):
             return None  # refused, as any other message that nobody takes
-        if not self._ledger.clients:
+        if not self._ledger.clients and not self._leaving:
             self._look = now + LOOK_EVERY
             self._probe = now + PROBE_EVERY
         try:
@@ -99,9 +109,9 @@ class Relaying:
 
     def tick(self, now: float) -> list[Forward]:
         """Time has passed: calls that nobody waits for are over, members that have gone have lost theirs."""
-        if not self._ledger.clients or now < self._look:
+        if self.deadline is None or now < self._look:
             return []
-        out = self.look()
+        out = self.look(now)
         probe = now >= self._probe
         for client in list(self._ledger.clients.values()):
             for call in list(client.calls.values()):
@@ -114,20 +124,54 @@ class Relaying:
         self._probe = now + PROBE_EVERY if probe else self._probe
         return out
 
-    def look(self) -> list[Forward]:
+    def attach(self, sender: bytes, attach: Attach) -> list[Forward]:
+        """A connection to the relay's door says that it is a member's."""
+        ledger = self._ledger
+        refuse = self._membership.attach(attach)
+        if refuse is None and sender in ledger.lanes:
+            refuse = Refuse(Code.UNEXPECTED, "a connection is the lane of one member")
+        if refuse is not None:
+            return [Forward(sender, codec.encode(refuse, self._run_id)), Forward(sender, ())]
+        before = ledger.attach(Lane(sender, attach.rank, attach.incarnation))
+        return [] if before is None else self._ended(before, "has connected anew")
+
+    def look(self, now: float) -> list[Forward]:
         """The membership may have changed: a member that is none any more, or has another connection, has lost its
-        calls."""
+        calls. Its lane outlasts it for a moment: what it answered last comes over another connection than GOODBYE."""
         out: list[Forward] = []
+        self._leaving = False
+        for lane in list(self._ledger.lanes.values()):
+            serving = self._membership.serving(lane.rank)
+            if serving is not None and serving[0] == lane.incarnation:
+                lane.until = None
+            elif serving is None and (lane.until is None or now < lane.until):
+                lane.until = lane.until or now + LANE_GRACE
+                self._leaving = True
+            else:
+                self._ledger.detach(lane)
+                out += self._ended(lane, "is lost")
         for member in list(self._ledger.members.values()):
-            if self._membership.serving(member.rank) != (member.incarnation, member.name):
+            if self._ledger.lost(member):
                 out += self._lose(member, f"the server of partition {member.rank} is lost, or has connected anew")
+        return out
+
+    def gone(self, name: bytes) -> list[Forward]:
+        """A connection to the relay's door has ended: nobody waits for its calls, and if it was a lane it has lost
+        those that it had."""
+        lane, client = self._ledger.lanes.get(name), self._ledger.clients.get(name)
+        out: list[Forward] = []
+        if lane is not None:
+            self._ledger.detach(lane)
+            out += self._ended(lane, "has gone")
+        if client is not None:
+            out += self._left(client)
         return out
 
     def unreachable(self, to: bytes, frames: Sequence[Frame]) -> list[Forward]:
         """A message could not be sent, as its connection has gone."""
         client, member = self._ledger.clients.get(to), self._ledger.members.get(to)
         if client is not None:  # nobody waits for its calls
-            return [out for call in list(client.calls.values()) for out in self._cancelled(call)]
+            return self._left(client)
         if member is None:
             return []
         unsent = self._unsent(member, frames, Code.UNAVAILABLE, "its server has just gone")
@@ -135,12 +179,13 @@ class Relaying:
 
     def full(self, to: bytes, frames: Sequence[Frame], now: float) -> list[Forward]:
         """A message could not be sent, as too much waits for that connection already."""
-        member = self._ledger.members.get(to)
-        if member is not None:
-            return self._unsent(member, frames, Code.OVERLOADED, "too much waits for its server")
+        if frames[0] == self._relay:
+            known = self._ledger.members.get(to)
+            text = "too much waits for its server"
+            return [] if known is None else self._unsent(known, frames, Code.OVERLOADED, text)
         if frames[0][4] == Kind.REFUSE:
             return []
-        client, call_id = self._ledger.clients.get(to) or Client(to), _call_id(frames)
+        client, call_id = self._ledger.clients.get(to) or Client(to), call_of(frames)
         if client.owed_since is None:
             client.owed_since = now
             self._ledger.know(client)
@@ -172,11 +217,7 @@ class Relaying:
         if call is None:
             if offset:
                 return []  # the rest of a message that was given up
-            opening, packed = opening_of(piece)
-            fields = codec.decode_fields(packed)
-            kind = codec.read_preamble(opening, self._run_id)
-            if kind not in _BEGINNINGS or fields[:1] != [call_id]:
-                raise RemoteProtocolError("the parts of a message that begins no call", Code.MALFORMED)
+            kind, fields = beginning_of(piece, call_id, self._run_id)
             try:
                 call = self._ledger.admit(sender, fields, 0, kind is Kind.STREAM, now)
             except NotTaken as problem:
@@ -201,7 +242,7 @@ class Relaying:
         call = self._call_of(self._ledger.clients.get(sender), frames[1])
         if call is None:
             return []
-        items, octets = _credit_in(frames[1])
+        items, octets = read_credit(frames[1])
         out: list[Forward] = []
         if items and not call.over:
             fields = self._pack((call.call_id, items, 0))
@@ -238,7 +279,7 @@ class Relaying:
             return self._part_down(call, inner, now)
         if kind is Kind.CREDIT:
             if call.up is not None:
-                call.up.credit(_credit_in(inner[1])[1])
+                call.up.credit(read_credit(inner[1])[1])
             return self._feed(call.member, call.client)
         if final(inner[0]):
             self._finish(call)
@@ -298,6 +339,16 @@ class Relaying:
         cancel = codec.encode(Cancel(call.call_id), self._run_id)
         return [Forward(call.member.name, [self._relay, call.client.route, *cancel]), *fed]
 
+    def _ended(self, lane: Lane, text: str) -> list[Forward]:
+        """A lane that is none any more: its calls are over, and its connection is to be closed."""
+        member = self._ledger.members.get(lane.name)
+        lost = [] if member is None else self._lose(member, f"the server of partition {lane.rank} {text}")
+        return [*lost, Forward(lane.name, ())]
+
+    def _left(self, client: Client) -> list[Forward]:
+        """Nobody waits for the calls of a client any more."""
+        return [out for call in list(client.calls.values()) for out in self._cancelled(call)]
+
     def _lose(self, member: Member, text: str) -> list[Forward]:
         """A member has gone, or may have missed something: its calls are over, with an outcome that nobody knows."""
         out: list[Forward] = []
@@ -311,11 +362,11 @@ class Relaying:
     def _unsent(self, member: Member, frames: Sequence[Frame], code: Code, text: str) -> list[Forward]:
         """A message did not leave for its member. A call that was to begin with it was certainly not run."""
         client = self._ledger.routes.get(bytes(frames[1]))
-        call = None if client is None else client.calls.get(_call_id(frames[2:]))
+        call = None if client is None else client.calls.get(call_of(frames[2:]))
         if call is None or call.over or call.member is not member:
             return []
         kind = frames[2][4]
-        begins = kind in _BEGINNINGS or kind == Kind.PART or not call.whole
+        begins = kind in BEGINNINGS or kind == Kind.PART or not call.whole
         self._ledger.forget(call)
         error = self._error(call.client.name, call.call_id, code if begins else Code.LOST, text)
         return [error, *self._feed(call.client, member)]
@@ -346,16 +397,3 @@ class Relaying:
     def _error(self, to: bytes, call_id: int, code: Code, text: str) -> Forward:
         error = Error(call_id, code, text, retry_ms=RETRY_MS if code is Code.OVERLOADED else 0)
         return Forward(to, codec.encode(error, self._run_id))
-
-
-def _credit_in(packed: bytes) -> tuple[int, int]:
-    """Items and octets of a CREDIT."""
-    _, items, octets, *_ = (*codec.decode_fields(packed), 0, 0)
-    if any(type(value) is not int or not 0 <= value <= U64 for value in (items, octets)):
-        raise RemoteProtocolError("the fields of a CREDIT are integers", Code.MALFORMED)
-    return items, octets
-
-
-def _call_id(frames: Sequence[Frame]) -> Any:
-    """The first field of a message that was made or checked here."""
-    return codec.decode_fields(bytes(frames[1]))[0]

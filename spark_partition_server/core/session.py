@@ -167,7 +167,7 @@ class Session:
             return []
         self._interval = max(welcome.heartbeat_ms / 1000, 0.01)
         self._next = now + self._interval
-        return [Welcomed()]
+        return [Welcomed(welcome.relay_port)]
 
     def _refused(self, refuse: Refuse, now: float) -> list[Effect]:
         code = Code.of(refuse.code)

@@ -12,7 +12,7 @@ from typing import Any
 
 from ..errors import RemoteProtocolError
 from ..wire.codes import Code
-from ..wire.parts import CALL_WINDOW, FIRST_CREDIT, PART_BYTES_MAX
+from ..wire.relays import CALL_WINDOW, FIRST_CREDIT, PART_BYTES_MAX
 
 __all__ = ["PEER_WINDOW", "Flow", "Peer"]
 

@@ -9,6 +9,7 @@ import threading
 from array import array
 from collections import deque
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from ..wire.messages import Frame
 from ..wire.zmtp import Engine, Frames, encode_small, encode_vector
@@ -16,7 +17,7 @@ from .shared import SharedMemory, close_all
 
 __all__ = ["BACKLOG_BYTES", "Caller", "Connection", "has_ended"]
 
-BACKLOG_BYTES = 1 << 20  # a connection that leaves more than this unread is not read from, and nothing is run for it
+BACKLOG_BYTES = 1 << 20  # a client that leaves more than this unread is not read from, and nothing is run for it
 VECTOR_MAX = 128  # buffers of one sendmsg, well under IOV_MAX
 JOINED_BYTES = 256 * 1024  # small messages are joined into one buffer up to this size
 
@@ -56,22 +57,33 @@ class Passed:
 
 
 class Connection(Caller):
-    """One client's connection."""
+    """One connection of those that a thread serves.
+
+    Attributes:
+        answer, gone: what its messages are given to, and who is told of its end.
+        opened: this side has made it.
+        owner: whatever those know it by.
+    """
 
     __slots__ = (
+        "_backlog",
         "_hand",
         "_serving",
         "_small",
         "_small_bytes",
         "_touch",
+        "answer",
         "closed",
         "engine",
         "enveloped",
         "events",
+        "gone",
         "held",
         "inbox",
+        "opened",
         "outbox",
         "outbox_bytes",
+        "owner",
         "passing",
         "shared",
         "since",
@@ -86,10 +98,18 @@ class Connection(Caller):
         serving: int,
         touch: Callable[[Connection], None],
         hand: Callable[[Callable[[], None]], None],
+        answer: Callable[[Frames, float, Any], Sequence[Frame] | None],
+        gone: Callable[[Any], None] | None = None,
+        backlog_bytes: int = BACKLOG_BYTES,
         shared: SharedMemory | None = None,
     ) -> None:
         """``serving`` is the thread that serves; ``touch`` tells it of octets to send, ``hand`` hands it anything."""
         self.socket = accepted
+        self.answer = answer
+        self.gone = gone
+        self.opened = False
+        self.owner: Any = None
+        self._backlog = backlog_bytes
         self.shared = shared
         self.passing = 0  # descriptors in the outbox
         self.engine = engine
@@ -109,7 +129,7 @@ class Connection(Caller):
 
     @property
     def congested(self) -> bool:
-        return self.outbox_bytes >= BACKLOG_BYTES
+        return self.outbox_bytes >= self._backlog
 
     def send(self, frames: Sequence[Frame]) -> None:
         if threading.get_ident() != self._serving:

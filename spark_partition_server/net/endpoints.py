@@ -30,6 +30,7 @@ __all__ = [
     "cut",
     "get_host",
     "get_open_port",
+    "host_of",
     "is_loopback",
     "is_wildcard",
     "may_share",
@@ -145,6 +146,14 @@ def parse(endpoint: str) -> tuple[socket.AddressFamily, tuple[str, int] | str]:
     if scheme != "tcp" or not host or not _is_port(port) or bracketed != (":" in host):
         raise ValueError(f"{endpoint!r} is neither tcp://host:port nor ipc://path")
     return socket.AF_INET6 if bracketed else socket.AF_INET, (host, int(port))
+
+
+def host_of(endpoint: str) -> str:
+    """The host of ``tcp://host:port``. Raises ``ValueError`` if it is none."""
+    _, address = parse(endpoint)
+    if isinstance(address, str):
+        raise ValueError(f"{endpoint!r} is not tcp://host:port")
+    return address[0]
 
 
 def _is_port(text: str) -> bool:

@@ -25,6 +25,7 @@ from ..errors import ProtocolError, RemoteProtocolError
 from ..wire import codec
 from ..wire.messages import FRAMES_MAX, Frame, Kind, Message
 from .clock import monotonic
+from .door import Door, is_of_the_door
 
 __all__ = ["Loop", "Machine", "Passing"]
 
@@ -71,6 +72,7 @@ class Loop:
         perform: called in the loop's thread with every effect that is not ``Send``; must not block.
         ended: called in the loop's thread when it is over, after ``failure`` has been set.
         passing: takes what is relayed.
+        door: the relay's, opened and closed with the loop.
 
     Attributes:
         failure: what ended the thread before its time, if anything did.
@@ -86,6 +88,7 @@ class Loop:
         perform: Callable[[Effect], None],
         ended: Callable[[], None] | None = None,
         passing: Passing | None = None,
+        door: Door | None = None,
     ) -> None:
         self.failure: BaseException | None = None
         self._context = context
@@ -99,6 +102,8 @@ class Loop:
         self._perform = perform
         self._ended = ended
         self._passing = passing
+        self._door = door
+        self._stirred = True  # the socket was used since it was last asked what has happened to it
         self._backlog: deque[Forward] = deque()  # of a DEALER that cannot send now
         self._commands: deque[Callable[[float], list[Effect]]] = deque()
         self._wake_out, self._wake_in = socket.socketpair()
@@ -151,12 +156,24 @@ class Loop:
             poller.register(int(self._socket.fd), select.POLLIN)
             wake = self._wake_out.fileno()
             poller.register(wake, select.POLLIN)
-            more = False
+            if self._door is not None:
+                self._door.open(self._forward, threading.get_ident())
+                poller.register(self._door.fileno(), select.POLLIN)
+            more = relaying = False
             while not self._stopping:
-                ready = poller.poll(0 if more else self._sleep_ms())
+                # what the door has said to the socket may have taken the sign that it has something
+                hurry = more or relaying or self._stirred
+                ready = [one for one, _ in poller.poll(0 if hurry else self._sleep_ms())]
+                if self._door is not None and (relaying or self._is_wanted(self._door, ready)):
+                    self._pace.urgent(monotonic())
+                    relaying = self._door.turn()
+                    if not more and self._is_quiet(self._door, ready):
+                        continue
                 if self._routes and (wait := self._pace.turn(monotonic())):
                     time.sleep(wait)
-                more = self._turn(any(one == wake for one, _ in ready))
+                more = self._turn(wake in ready)
+                if self._door is not None:
+                    self._door.settle()
             self._turn(True)
         except BaseException as error:
             self.failure = error
@@ -165,6 +182,20 @@ class Loop:
             self._close()
             if self._ended is not None:
                 self._ended()
+
+    @staticmethod
+    def _is_wanted(door: Door, ready: list[int]) -> bool:
+        return door.fileno() in ready or ((deadline := door.deadline) is not None and monotonic() >= deadline)
+
+    def _is_quiet(self, door: Door, ready: list[int]) -> bool:
+        """Whether nobody but the door wants anything: to ask libzmq costs as much as to pass a message on."""
+        at_door = door.fileno()
+        return (
+            not self._stirred
+            and not self._commands
+            and all(one == at_door for one in ready)
+            and monotonic() < self._due
+        )
 
     def _turn(self, woken: bool) -> bool:
         """Everything that is to be done now. Returns whether there is more."""
@@ -186,6 +217,7 @@ class Loop:
             elif events & READ:
                 self._receive_one()
             else:
+                self._stirred = False
                 return False
         return True
 
@@ -202,8 +234,10 @@ class Loop:
         other = None if self._passing is None else self._passing.deadline
         if other is not None and (deadline is None or other < deadline):
             deadline = other
-        self._due = math.inf if deadline is None else deadline
-        sleep = min(max(self._due - monotonic(), 0.0), LONGEST_SLEEP)
+        self._due = due = math.inf if deadline is None else deadline
+        if self._door is not None and (at_door := self._door.deadline) is not None and at_door < due:
+            due = at_door
+        sleep = min(max(due - monotonic(), 0.0), LONGEST_SLEEP)
         return int(sleep * 1000) + 1  # rounded up: waking early would only be a turn for nothing
 
     def _receive_one(self) -> None:
@@ -217,6 +251,8 @@ class Loop:
             if len(frames) < self._frames_kept:
                 frames.append(frame.bytes)
         sender = frames.pop(0) if self._routes else b""
+        if is_of_the_door(sender):
+            return  # it has chosen a name under which it could get what is for others
         if self._beat is not None:
             fields = codec.read_heartbeat(frames, self._beating)
             if fields is not None and self._beat(*fields, sender, monotonic()):
@@ -260,6 +296,7 @@ class Loop:
             log.error("unsent kind=%s error=%s", kind, error)
 
     def _say(self, to: bytes | None, frames: Sequence[Frame], kind: str) -> None:
+        self._stirred = True
         try:
             if to is not None:
                 self._put(to, NOBLOCK_MORE)
@@ -282,6 +319,11 @@ class Loop:
                 self._backlog.append(forward)
                 continue
             to, frames = forward
+            if self._door is not None and to is not None and is_of_the_door(to):
+                if following := self._door.send(to, frames):
+                    self._forward(following)
+                continue
+            self._stirred = True
             try:
                 if to is not None:
                     put(to, NOBLOCK_MORE)
@@ -314,6 +356,8 @@ class Loop:
         self._woken = False
 
     def _close(self) -> None:
+        if self._door is not None:
+            self._door.close()
         self._socket.close()  # with the linger it was made with
         self._context.term()
         self._wake_in.close()

@@ -8,11 +8,12 @@ from typing import Any
 
 from ..wire.fields import Frame
 from ..wire.messages import Kind
-from ..wire.parts import BadPart, Parts, call_of, final, room_for
+from ..wire.parts import Parts
+from ..wire.relays import BEGINNINGS, BadPart, call_of, final, room_for
 from ..wire.zmtp import Frames, encode_vector
 from .channel import Channel
 from .lane import Lane
-from .relay_lane import BEGINNINGS, JOINING_BYTES_MAX
+from .relay_lane import JOINING_BYTES_MAX
 
 __all__ = ["RelayChannel"]
 

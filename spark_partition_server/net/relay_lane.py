@@ -13,18 +13,17 @@ from collections.abc import Callable, Sequence
 from ..errors import RemoteProtocolError
 from ..wire import codec
 from ..wire.messages import Cancel, Frame, Kind
-from ..wire.parts import FINAL, BadPart, Parts, call_of, frames_of, room_for
+from ..wire.parts import Parts
+from ..wire.relays import BEGINNINGS, FINAL, BadPart, call_of, frames_of, opening_of, room_for
 from ..wire.zmtp import Frames
 from .clock import monotonic
 from .lane import Lane
 
-__all__ = ["BEGINNINGS", "JOINING_BYTES_MAX", "RELAYED_BYTES_MAX", "RelayLane", "Trunk", "coordinator_lane"]
+__all__ = ["JOINING_BYTES_MAX", "RELAYED_BYTES_MAX", "RelayLane", "Trunk", "coordinator_lane"]
 
 RELAYED_BYTES_MAX = 1 << 20  # a message of the coordinator; large ones come in parts
 SEND_TIMEOUT = 1.0  # seconds that the coordinator may leave octets untaken while nothing else is waited for
 JOINING_BYTES_MAX = 1 << 62  # what the caller has asked for is his own concern
-
-BEGINNINGS = frozenset({Kind.REQUEST, Kind.BATCH, Kind.STREAM})
 
 
 def coordinator_lane(endpoint: str, deadline: float) -> Lane:
@@ -63,6 +62,21 @@ class Trunk:
         try:
             for message in self._parts.send(frames):
                 self.lane.send(message, deadline)
+        except OSError:
+            self.closed = True
+            raise
+
+    def send_octets(self, lane: RelayLane, octets: bytes, deadline: float) -> None:
+        """Sends a request that has been encoded, and is small enough to be relayed whole."""
+        if not self._parts.idle:
+            self.send(lane, frames_of(memoryview(octets)), deadline)
+            return
+        call_id = call_of(opening_of(octets))
+        if self._calls:
+            self._give_up_late()
+        self._calls[call_id] = (lane, deadline)
+        try:
+            self.lane.send_octets(octets, deadline)
         except OSError:
             self.closed = True
             raise
@@ -178,7 +192,7 @@ class RelayLane(Lane):
         self.trunk.send(self, frames, deadline)
 
     def send_octets(self, octets: bytes, deadline: float) -> None:
-        self.trunk.send(self, frames_of(memoryview(octets)), deadline)
+        self.trunk.send_octets(self, octets, deadline)
 
     def receive(self, deadline: float) -> list[Frames]:
         while not self.inbox:

@@ -9,7 +9,7 @@ from ..core.relayed import Relayed, Route
 from ..wire import codec
 from ..wire.codes import Code
 from ..wire.messages import Error, Frame, Kind
-from ..wire.parts import call_of
+from ..wire.relays import call_of
 from ..wire.zmtp import Frames
 from .connection import Caller
 
@@ -21,14 +21,13 @@ Post = Callable[[Callable[[float], list[Effect]]], None]
 
 
 class RelayedCaller(Caller):
-    """A client whose calls come by way of the coordinator."""
+    """A client whose calls are relayed; subclasses send."""
 
-    __slots__ = ("_post", "_relayed", "_route", "_waited_for")
+    __slots__ = ("_relayed", "_route", "_waited_for")
 
-    def __init__(self, relayed: Relayed, route: Route, post: Post) -> None:
+    def __init__(self, relayed: Relayed, route: Route) -> None:
         self._relayed = relayed
         self._route = route
-        self._post = post
         self._waited_for = False
 
     @property
@@ -40,16 +39,11 @@ class RelayedCaller(Caller):
         return self._route.parts.waiting >= BACKLOG_BYTES  # once more: whoever relieves it may have looked meanwhile
 
     def relieved(self) -> bool:
-        """Whether somebody has found this caller congested, and it is no more. In the loop's thread."""
+        """Whether somebody has found this caller congested, and it is no more. In the thread of what it comes over."""
         if not self._waited_for or self._route.parts.waiting >= BACKLOG_BYTES:
             return False
         self._waited_for = False
         return True
-
-    def send(self, frames: Sequence[Frame]) -> None:
-        """Sends one message. From any thread; does not block."""
-        relayed, route = self._relayed, self._route
-        self._post(lambda now: list(relayed.answer(route, frames)))
 
     def hold(self, held: bool) -> None:
         """The coordinator bounds what comes by itself."""
@@ -58,6 +52,20 @@ class RelayedCaller(Caller):
         """Answers a call that nothing here can answer."""
         if frames[0][4] != Kind.CANCEL:
             self.send(codec.encode(Error(call_of(frames), code, text), self._relayed.run_id))
+
+
+class ControlCaller(RelayedCaller):
+    """A client whose calls come over the control plane."""
+
+    __slots__ = ("_post",)
+
+    def __init__(self, relayed: Relayed, route: Route, post: Post) -> None:
+        super().__init__(relayed, route)
+        self._post = post
+
+    def send(self, frames: Sequence[Frame]) -> None:
+        relayed, route = self._relayed, self._route
+        self._post(lambda now: list(relayed.answer(route, frames)))
 
 
 Deliver = Callable[["RelayedCaller", Frames], None]
@@ -113,5 +121,5 @@ class RelayedCalls:
         """The same caller for as long as the route has calls: servers know callers by identity."""
         caller: RelayedCaller | None = route.caller
         if caller is None:
-            caller = route.caller = RelayedCaller(self._relayed, route, self._post)
+            caller = route.caller = ControlCaller(self._relayed, route, self._post)
         return caller

@@ -25,6 +25,7 @@ class Kind(IntEnum):
     LOOKUP = 8
     STOP = 9
     RELAY = 10
+    ATTACH = 11
     REQUEST = 32
     REPLY = 33
     ERROR = 34

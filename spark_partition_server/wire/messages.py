@@ -55,6 +55,7 @@ __all__ = [
     "TOKEN_BYTES_MAX",
     "U32",
     "U64",
+    "Attach",
     "Batch",
     "Cancel",
     "Credit",
@@ -108,6 +109,7 @@ class Welcome(Message):
     view: int = declared(an_integer(U64))
     heartbeat_ms: int = declared(an_integer(U32))
     lease_ms: int = declared(an_integer(U32))
+    relay_port: int = declared(an_integer(65535), 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,6 +193,16 @@ class Relay(Message):
     kind: ClassVar[Kind] = Kind.RELAY
     route: bytes = declared(some_octets(ROUTE_BYTES_MAX))
     payload: tuple[Frame, ...] = declared(some_frames, ())
+
+
+@dataclass(frozen=True, slots=True)
+class Attach(Message):
+    """M->C, at the relay's door. This connection is the member's: what is relayed to it may come here (7.11)."""
+
+    kind: ClassVar[Kind] = Kind.ATTACH
+    rank: int = declared(an_integer(RANKS_MAX - 1))
+    incarnation: int = declared(an_integer(U64))
+    token: bytes = declared(some_octets(TOKEN_BYTES_MAX))
 
 
 @dataclass(frozen=True, slots=True)
@@ -307,7 +319,7 @@ class Part(Message):
 
 
 KINDS: dict[Kind, type[Message]] = {
-    **checked(Hello, Welcome, Heartbeat, View, Shutdown, Goodbye, Refuse, Lookup, Stop, Relay),
+    **checked(Hello, Welcome, Heartbeat, View, Shutdown, Goodbye, Refuse, Lookup, Stop, Relay, Attach),
     **checked(Request, Reply, Error, Cancel, Batch, Results, Stream, Items, Credit, Part),
     **peering.KINDS,
 }

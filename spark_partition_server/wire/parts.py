@@ -13,136 +13,35 @@ from __future__ import annotations
 import mmap
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Final, TypeAlias
+from typing import TypeAlias
 
 import msgpack
 
 from ..errors import RemoteProtocolError
 from . import codec
 from .codes import Code
-from .fields import FIELDS_BYTES_MAX, FRAMES_MAX, U64, Frame
-from .framing import LONG, MORE, SMALL_BYTES, Frames, encode_vector
+from .fields import Frame
+from .framing import SMALL_BYTES, Frames, encode_vector
 from .messages import Kind
+from .relays import (
+    CALL_WINDOW,
+    ENDING,
+    FINAL,
+    FIRST_CREDIT,
+    PART_BYTES_MAX,
+    WHOLE_BYTES_MAX,
+    WHOLE_FRAMES_MAX,
+    BadPart,
+    call_of,
+    final,
+    frames_of,
+    read_part,
+)
 from .zmtp import MAPPED_BYTES
 
-__all__ = [
-    "CALL_WINDOW",
-    "FIRST_CREDIT",
-    "PART_BYTES_MAX",
-    "WHOLE_BYTES_MAX",
-    "WHOLE_FRAMES_MAX",
-    "BadPart",
-    "Parts",
-    "call_of",
-    "final",
-    "frames_of",
-    "opening_of",
-    "read_part",
-    "room_for",
-    "route_of",
-]
-
-WHOLE_BYTES_MAX: Final = 128 * 1024  # octets of all frames of a message that is relayed as it is
-WHOLE_FRAMES_MAX: Final = FRAMES_MAX - 2  # a RELAY has a preamble and fields of its own
-PART_BYTES_MAX: Final = 128 * 1024
-FIRST_CREDIT: Final = PART_BYTES_MAX  # octets of a call's parts that may leave before any CREDIT has come
-CALL_WINDOW: Final = 1 << 20  # octets of a call's parts that a receiver lets be under way
+__all__ = ["Parts"]
 
 Messages: TypeAlias = "Sequence[Sequence[Frame]]"
-
-# The answers after which a call is over.
-FINAL: Final = frozenset({Kind.REPLY, Kind.ERROR, Kind.RESULTS})
-_ENDING: Final = FINAL | {Kind.CANCEL}
-
-
-class BadPart(RemoteProtocolError):
-    """A PART that does not fit what has come of its call, or announces a message that is too large.
-
-    Attributes:
-        call_id: its call.
-    """
-
-    def __init__(self, text: str, code: Code, call_id: int) -> None:
-        super().__init__(text, code)
-        self.call_id = call_id
-
-
-def final(preamble: Frame) -> bool:
-    """Whether a message with this preamble is the last of its call."""
-    return len(preamble) == codec.PREAMBLE_BYTES and preamble[4] in FINAL
-
-
-def room_for(payload_bytes: int) -> int:
-    """Octets in ZMTP of a message with so much payload, at the most."""
-    return payload_bytes + codec.PREAMBLE_BYTES + FIELDS_BYTES_MAX + 9 * FRAMES_MAX
-
-
-def route_of(connection: bytes) -> bytes:
-    """The fields of a RELAY for the client of that connection."""
-    return bytes(msgpack.packb((connection,)))
-
-
-def read_part(frames: Sequence[Frame]) -> tuple[int, int, int, Frame]:
-    """Call id, offset, size and piece of a PART.
-
-    Raises:
-        RemoteProtocolError: it is malformed.
-    """
-    values = codec.decode_fields(frames[1])[:3]
-    if len(values) != 3 or any(type(value) is not int or not 0 <= value <= U64 for value in values):
-        raise RemoteProtocolError("the fields of a PART are three integers", Code.MALFORMED)
-    call_id, offset, size = values
-    if len(frames) != 3 or not 0 < len(frames[2]) <= PART_BYTES_MAX or offset + len(frames[2]) > size:
-        text = f"a PART carries one frame of 1..{PART_BYTES_MAX} octets, within the size of its message"
-        raise BadPart(text, Code.MALFORMED, call_id)
-    return call_id, offset, size, frames[2]
-
-
-def opening_of(piece: Frame) -> tuple[bytes, bytes]:
-    """Preamble and fields of the message whose first piece this is.
-
-    Raises:
-        RemoteProtocolError: it does not begin with them.
-    """
-    view = memoryview(piece)
-    position, found = 0, []
-    for _ in range(2):
-        head, stop, _flags = _frame_at(view, position)
-        found.append(bytes(view[head:stop]))
-        position = stop
-    return found[0], found[1]
-
-
-def frames_of(octets: memoryview) -> Frames:
-    """The frames of a message from its ZMTP encoding, without a copy.
-
-    Raises:
-        RemoteProtocolError: it is not one whole message.
-    """
-    frames: Frames = []
-    position, more = 0, MORE
-    while more:
-        head, stop, flags = _frame_at(octets, position)
-        frames.append(octets[head:stop] if stop - head >= 256 else bytes(octets[head:stop]))
-        position, more = stop, flags & MORE
-        if len(frames) > FRAMES_MAX:
-            raise RemoteProtocolError(f"a message of more than {FRAMES_MAX} frames", Code.MALFORMED)
-    if position == len(octets):
-        return frames
-    raise RemoteProtocolError("octets behind the last frame of a message in parts", Code.MALFORMED)
-
-
-def _frame_at(octets: memoryview, position: int) -> tuple[int, int, int]:
-    """Where the body of a frame begins and ends, and its flags."""
-    start = octets[position : position + 9]
-    flags = start[0] if len(start) >= 2 else 0xFF
-    if flags > (MORE | LONG) or (flags & LONG and len(start) < 9):
-        raise RemoteProtocolError("a message in parts does not hold whole frames", Code.MALFORMED)
-    size, head = (int.from_bytes(start[1:9], "big"), 9) if flags & LONG else (start[1], 2)
-    head += position
-    if head + size > len(octets):
-        raise RemoteProtocolError("a message in parts does not hold whole frames", Code.MALFORMED)
-    return head, head + size, flags
 
 
 class _Cut:
@@ -306,7 +205,7 @@ class Parts:
             return self._credited(frames)
         if self._limit < WHOLE_BYTES_MAX and sum(map(len, frames)) > self._limit:
             raise BadPart(f"a message of over {self._limit} octets, the limit", Code.TOO_LARGE, call_of(frames))
-        if self._calls and len(frames[0]) == codec.PREAMBLE_BYTES and frames[0][4] in _ENDING:
+        if self._calls and len(frames[0]) == codec.PREAMBLE_BYTES and frames[0][4] in ENDING:
             self.forget(call_of(frames))
         return frames, ()
 
@@ -385,15 +284,3 @@ class Parts:
 def _octets(queued: _Cut | Sequence[Frame]) -> int:
     """What is left of a queued message."""
     return queued.size - queued.offset if isinstance(queued, _Cut) else sum(map(len, queued))
-
-
-def call_of(frames: Sequence[Frame]) -> int:
-    """The call that a message of the query plane belongs to: always its first field.
-
-    Raises:
-        RemoteProtocolError: it names none.
-    """
-    values = codec.decode_fields(frames[1]) if len(frames) > 1 else []
-    if not values or type(values[0]) is not int:
-        raise RemoteProtocolError("the first field is not a call id", Code.MALFORMED)
-    return int(values[0])

@@ -11,6 +11,7 @@ from spark_partition_server.wire import codec
 from spark_partition_server.wire.codes import Code
 from spark_partition_server.wire.messages import (
     Cancel,
+    Credit,
     Error,
     Heartbeat,
     Items,
@@ -64,6 +65,8 @@ def test_answers_that_are_not_the_last(relayed):
     """[8.40]: a stream has many."""
     asked, _ = come(relayed, Stream(1, "get", 5000, 0, 7, 4, (b"\x90",)))
     assert len(relayed.answer(asked.route, frames_of(Items(1, 0, (b"\x90",))))) == 1
+    credit, out = come(relayed, Credit(1, 8))
+    assert (codec.decode(credit.frames, RUN), out) == (Credit(1, 8), [])
     assert len(relayed.answer(asked.route, frames_of(Refuse(Code.UNEXPECTED)))) == 1
     assert len(relayed.answer(asked.route, frames_of(Error(1, Code.HANDLER)))) == 1
     assert not relayed._routes

@@ -25,7 +25,7 @@ from spark_partition_server.wire.messages import (
     Results,
     Stream,
 )
-from spark_partition_server.wire.parts import WHOLE_BYTES_MAX, WHOLE_FRAMES_MAX
+from spark_partition_server.wire.relays import WHOLE_BYTES_MAX, WHOLE_FRAMES_MAX
 
 K, L = b"\x00K", b"\x00L"  # two clients
 REPLY = Reply(1, (b"\x01",))
@@ -231,9 +231,9 @@ def test_a_member_that_has_gone_has_lost_its_calls(relays):
     relays.say(K, request(1))
     relays.say(L, request(2))
     relays.say(K, request(3, rank=1))
-    assert relays.rules.look() == []
+    assert relays.rules.look(relays.now) == []
     del relays.members.by_rank[0]
-    told = [read(one) for one in relays.rules.look()]
+    told = [read(one) for one in relays.rules.look(relays.now)]
     assert [(to, one.call_id, one.code) for to, one in told] == [(K, 1, Code.LOST), (L, 2, Code.LOST)]
     assert relays.rules.calls == 1
 

@@ -12,7 +12,7 @@ from spark_partition_server.core.windows import PEER_WINDOW
 from spark_partition_server.errors import RemoteProtocolError
 from spark_partition_server.wire.codes import Code
 from spark_partition_server.wire.messages import Cancel, Credit, Error, Items, Part, Reply, Stream
-from spark_partition_server.wire.parts import CALL_WINDOW, FIRST_CREDIT, PART_BYTES_MAX
+from spark_partition_server.wire.relays import CALL_WINDOW, FIRST_CREDIT, PART_BYTES_MAX
 
 K = b"\x00K"
 SLACK = 64 * 1024  # octets of preambles and fields
@@ -159,7 +159,7 @@ def test_a_request_that_did_not_come_whole_was_not_run():
     through.held = set()
     del through.relays.members.by_rank[0]
     through.queues.clear()
-    ((_, told),) = [(one.to, one) for one in through.relays.rules.look()]
+    ((_, told),) = [(one.to, one) for one in through.relays.rules.look(through.relays.now)]
     assert b"is lost" in told.frames[1]
     whole, _ = through.client(K).take(list(told.frames))
     from spark_partition_server.wire import codec
@@ -313,5 +313,7 @@ def test_windows_check_their_parts():
     assert flow.opens
     with pytest.raises(RemoteProtocolError):
         flow.part(0, 10, 11)
+    with pytest.raises(RemoteProtocolError, match="not granted"):
+        flow.part(0, 1 << 20, FIRST_CREDIT + 1)
     assert flow.part(0, 10, 10)
     flow.check()

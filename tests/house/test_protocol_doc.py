@@ -14,16 +14,16 @@ from support.document import PROTOCOL, demanding, quoted, rules, section, table
 
 from spark_partition_server import options, partition_server
 from spark_partition_server.calling import routes
-from spark_partition_server.core import calls, ledger, membership, session, windows
+from spark_partition_server.core import calls, ledger, membership, relaying, session, windows
 from spark_partition_server.core.session import FINAL_REFUSALS, TRANSITIONS, Event, SessionState
-from spark_partition_server.net import control, listener
-from spark_partition_server.wire import arrays, codec, exact, lending, messages, parts, payload, peering, zmtp
+from spark_partition_server.net import control, door, listener
+from spark_partition_server.wire import arrays, codec, exact, lending, messages, payload, peering, relays, zmtp
 from spark_partition_server.wire.codes import CODES, Code
 from spark_partition_server.wire.exact_kinds import ExactKind
 from spark_partition_server.wire.messages import KINDS, Kind, Member
 
 DOCUMENT = PROTOCOL.read_text(encoding="utf-8")
-WIRE = (messages, codec, payload, arrays, exact, zmtp, lending, parts, peering)
+WIRE = (messages, codec, payload, arrays, exact, zmtp, lending, peering, relays)
 
 
 def number(text: str) -> int:
@@ -140,7 +140,7 @@ def constants(modules: tuple[ModuleType, ...]) -> dict[str, float]:
 def test_the_table_of_limits_is_the_constants_of_the_code():
     """Who trusts a limit that is not the real one sends messages that end his connection."""
     rows = table(section(DOCUMENT, "12. Limits"), "limit")
-    known = constants((*WIRE, control, listener, ledger, windows))
+    known = constants((*WIRE, control, door, listener, ledger, windows))
     known |= vars(options.ServerOptions())
     assert [row for row in rows if known[row["limit"]] != int(row["value"])] == []
     assert options.ClientOptions().message_bytes_max == options.ServerOptions().message_bytes_max
@@ -151,7 +151,7 @@ def test_the_table_of_limits_is_the_constants_of_the_code():
 def test_the_table_of_timers_is_the_defaults_of_the_code():
     """[10.1] and [10.2]: and the relations hold for the defaults."""
     rows = table(section(DOCUMENT, "10. Timers"), "timer")
-    known = constants((session, calls, membership, partition_server, routes))
+    known = constants((session, calls, membership, partition_server, relaying, routes))
     for one in (options.ClusterOptions(), options.ServerOptions(), options.ClientOptions()):
         known |= vars(one)
     assert [row for row in rows if known[row["timer"]] != float(row["default"])] == []

@@ -18,6 +18,7 @@ from support import transcript
 from support.lanes import Raw
 from support.leaks import leaves_nothing
 from support.octets import frame, message
+from support.wait import wait_until
 
 from spark_partition_server import (
     AuthenticationError,
@@ -26,6 +27,7 @@ from spark_partition_server import (
     QueryServer,
     ServerOptions,
     connection_file,
+    get_open_port,
     method,
 )
 from spark_partition_server.testing import local_cluster
@@ -67,7 +69,9 @@ def cluster():
     """Two partitions; partition 1 knows alice."""
     options = ServerOptions(message_bytes_max=100_000)
     with local_cluster(Lookup(options=options), [[("bob", 1)], [("alice", 42)]]) as running:
-        running.client().call_all("get", "nobody")  # what their first call opens is open before the first test
+        for route in ("direct", "relay", "relay"):  # what first calls open is open before the first test
+            running.client(route=route).call_all("get", "nobody")
+        wait_until(lambda: len(running.coordinator._relaying._ledger.lanes) == 2)
         yield running
 
 
@@ -120,7 +124,8 @@ def member(stranger):
 
 def test_the_transcript_is_what_a_coordinator_and_a_stranger_say():
     """Section 17: a server written from it joins, is found, and leaves; libzmq answers with these very frames."""
-    coordinator = Coordinator(1, False, transcript.TOKEN, options=ClusterOptions(), idempotent=["get"])
+    one_port = (get_open_port(),) * 2  # which leaves none for the relay's door
+    coordinator = Coordinator(1, False, transcript.TOKEN, options=ClusterOptions(ports=one_port), idempotent=["get"])
     coordinator.run_id = transcript.RUN_ID
     coordinator.start()
     try:

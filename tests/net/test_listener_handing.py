@@ -11,6 +11,8 @@ from support.octets import message
 from support.wait import wait_until
 
 from spark_partition_server.net.connection import Caller
+from spark_partition_server.net.endpoints import bind_tcp
+from spark_partition_server.net.listener import Listener
 
 
 class Elsewhere(Caller):
@@ -123,6 +125,23 @@ def test_a_message_that_came_another_way_is_answered_there():
         wait_until(lambda: len(elsewhere.sent) == 2, LONG)
         assert [frames for _, frames in elsewhere.sent] == [[b"x"], [b"y", b"z"]]
     served.listener.deliver(elsewhere, [b"after the end"])
+
+
+def test_what_is_handed_in_before_a_listener_serves_does_not_stop_it_from_being_woken():
+    """A call is relayed as soon as its server has registered, a moment before it serves: those behind it lay there."""
+    listener = Listener([bind_tcp("127.0.0.1")], keep([]), 1000)
+    early, late = threading.Event(), threading.Event()
+    listener.hand(early.set)
+    thread = threading.Thread(target=listener.serve)
+    thread.start()
+    try:
+        assert early.wait(LONG)
+        wait_until(lambda: not listener._handed and listener._pause() is None)
+        listener.hand(late.set)
+        assert late.wait(LONG / 4)
+    finally:
+        listener.stop()
+        thread.join(LONG)
 
 
 def test_a_caller_that_is_nobody_says_what_it_must_do():

@@ -9,7 +9,8 @@ from collections.abc import Iterator
 
 import msgpack
 import pytest
-from support.lanes import Raw, patterned
+from support.asker import Asker
+from support.lanes import patterned
 from support.probe import LONG, PAIRS, Probe, switches
 from support.threads import begin
 from support.wait import wait_until
@@ -20,8 +21,8 @@ from spark_partition_server.net.endpoints import bind_tcp
 from spark_partition_server.testing import LocalCluster, local_cluster
 from spark_partition_server.wire import codec
 from spark_partition_server.wire.codes import Code
-from spark_partition_server.wire.messages import Cancel, Credit, Error, Kind, Part, Refuse, Relay, Reply, Request
-from spark_partition_server.wire.payload import ValueEncoder, decode_value
+from spark_partition_server.wire.messages import Cancel, Credit, Error, Kind, Part, Refuse, Relay, Reply
+from spark_partition_server.wire.payload import decode_value
 
 nowhere = [""]  # the endpoint that servers tell
 
@@ -128,12 +129,9 @@ def test_a_dead_server_is_told_as_soon_as_by_the_direct_lane(hidden):
     assert client.call(1, "rank") == 1
     (server,) = [one for one in switches.servers if one.partition_ind == 1]
     server._life._loop.stop()
-    wait_until(lambda: not server._life._loop.alive)
-    try:
-        calling = begin(client.call, 1, "rank")
-        error = calling.exception(LONG / 4)
-    finally:
-        server._listener.stop()
+    server._listener.stop()  # and with it the lane
+    wait_until(lambda: not server._life._loop.alive and not server._listener._connections)
+    error = begin(client.call, 1, "rank").exception(LONG / 4)
     assert isinstance(error, Unavailable)
     assert error.definite
 
@@ -211,40 +209,9 @@ def test_a_call_that_nobody_waits_for_is_given_up_everywhere(hidden, monkeypatch
 # ----------------------------------------------------------------------------------- who does not keep to it
 
 
-class Asker:
-    """A client by relay that does what it is told."""
-
-    def __init__(self, cluster: LocalCluster) -> None:
-        self.run_id = cluster.coordinator.run_id
-        host, _, port = cluster.coordinator.get_url().removeprefix("tcp://").rpartition(":")
-        self.raw = Raw((host, int(port)))
-        self.members = cluster.coordinator._membership.members
-        self.encode = ValueEncoder().encode
-
-    def ask(self, call_id, method, *args, rank=1, timeout=5000):
-        payload = tuple(bytes(frame) for frame in self.encode((args, {})))
-        return Request(call_id, method, timeout, rank, self.members[rank].incarnation, payload)
-
-    def say(self, message) -> None:
-        self.raw.send(*[bytes(frame) for frame in codec.encode(message, self.run_id)])
-
-    def hear(self):
-        return codec.decode(self.raw.receive(), self.run_id)
-
-    def answer(self, message):
-        self.say(message)
-        return self.hear()
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *exc_info):
-        self.raw.close()
-
-
-@pytest.fixture
-def asker(hidden) -> Iterator[Asker]:
-    with Asker(hidden) as made:
+@pytest.fixture(params=["first endpoint", "door"])
+def asker(hidden, request) -> Iterator[Asker]:
+    with Asker(hidden, door=request.param == "door") as made:
         yield made
 
 

@@ -10,7 +10,8 @@ from spark_partition_server.core.effects import Forward
 from spark_partition_server.core.relayed import Relayed, Request
 from spark_partition_server.core.relaying import Relaying
 from spark_partition_server.wire import codec
-from spark_partition_server.wire.messages import Message, Relay
+from spark_partition_server.wire.codes import Code
+from spark_partition_server.wire.messages import Attach, Message, Refuse, Relay
 from spark_partition_server.wire.messages import Request as Asking
 from spark_partition_server.wire.parts import Parts
 
@@ -32,6 +33,11 @@ class Members:
     def is_member(self, sender: bytes) -> bool:
         return any(name == sender for _, name in self.by_rank.values())
 
+    def attach(self, attach: Attach) -> Refuse | None:
+        known = self.by_rank.get(attach.rank)
+        ours = known is not None and known[0] == attach.incarnation and attach.token == b"token"
+        return None if ours else Refuse(Code.NOT_MEMBER, "no")
+
 
 def frames_of(message: Message) -> list[bytes]:
     return [bytes(frame) for frame in codec.encode(message, RUN)]
@@ -42,8 +48,11 @@ def request(call_id: int = 1, rank: int = 0, *, incarnation: int = 7, payload: A
     return Asking(call_id, "get", others.pop("remaining_ms", 5000), rank, incarnation, payload)
 
 
-def read(forward: Forward) -> tuple[bytes | None, Message]:
-    """Where a message goes, and what it is; a RELAY's is the message inside, and its place ends in the route's name."""
+def read(forward: Forward) -> tuple[bytes | None, Message | None]:
+    """Where a message goes, and what it is; a RELAY's is the message inside, and its place ends in the route's name.
+    None: no message, the connection is to be closed."""
+    if not forward.frames:
+        return forward.to, None
     message = codec.decode(list(forward.frames), RUN)
     if isinstance(message, Relay):
         return (forward.to or b"") + b"<" + message.route, codec.decode(list(message.payload), RUN)
@@ -58,7 +67,7 @@ class Relays:
         self.rules = Relaying(self.members, RUN)
         self.now = 100.0
 
-    def say(self, sender: bytes, message: Message | Sequence[bytes]) -> list[tuple[bytes | None, Message]]:
+    def say(self, sender: bytes, message: Message | Sequence[bytes]) -> list[tuple[bytes | None, Message | None]]:
         """What follows from a client's message; asserts that it is one that is relayed."""
         frames = frames_of(message) if isinstance(message, Message) else list(message)
         out = self.rules.receive(sender, frames, self.now)
@@ -66,11 +75,32 @@ class Relays:
         self.rules.check()
         return [read(forward) for forward in out]
 
-    def answer(self, sender: bytes, route: bytes, message: Message) -> list[tuple[bytes | None, Message]]:
+    def answer(self, sender: bytes, route: bytes, message: Message) -> list[tuple[bytes | None, Message | None]]:
         """What follows from a member's message for a route."""
         return self.say(sender, Relay(route, tuple(frames_of(message))))
 
-    def tick(self, seconds: float = 0.0) -> list[tuple[bytes | None, Message]]:
+    def attach(
+        self, name: bytes, rank: int = 0, incarnation: int = 7, token: bytes = b"token"
+    ) -> list[tuple[bytes | None, Message | None]]:
+        """What follows from a member's ATTACH over a connection to the door."""
+        out = [read(forward) for forward in self.rules.attach(name, Attach(rank, incarnation, token))]
+        self.rules.check()
+        return out
+
+    def gone(self, name: bytes) -> list[tuple[bytes | None, Message | None]]:
+        """What follows from the end of a connection to the door."""
+        out = [read(forward) for forward in self.rules.gone(name)]
+        self.rules.check()
+        return out
+
+    def look(self, seconds: float = 0.0) -> list[tuple[bytes | None, Message | None]]:
+        """What follows from a change of the membership."""
+        self.now += seconds
+        out = [read(forward) for forward in self.rules.look(self.now)]
+        self.rules.check()
+        return out
+
+    def tick(self, seconds: float = 0.0) -> list[tuple[bytes | None, Message | None]]:
         self.now += seconds
         out = [read(forward) for forward in self.rules.tick(self.now)]
         self.rules.check()

@@ -70,7 +70,7 @@ def _preambles() -> Iterator[Case]:
         ("version-before-run", preamble(lookup.number, version=2, run_id=bytes(8)), "VERSION"),
         ("run", preamble(lookup.number, run_id=bytes(8)), "WRONG_RUN"),
         ("run-before-kind", preamble(99, run_id=bytes(8)), "WRONG_RUN"),
-        *((f"kind-{number}", preamble(number), "UNKNOWN_KIND") for number in (0, 11, 31, 42, 255)),
+        *((f"kind-{number}", preamble(number), "UNKNOWN_KIND") for number in (0, 12, 31, 42, 255)),
     ):
         yield case(f"preamble.{name}", f"preamble: {name}", "invalid", [first, fields], error=error)
     yield case("frames.none", "no frames at all", "invalid", [], error="MALFORMED")

@@ -161,7 +161,12 @@ _HELLO = Kind(
 _WELCOME = Kind(
     "WELCOME",
     2,
-    (Field("view", "int", 2, U64), Field("heartbeat_ms", "int", 1000, U32), Field("lease_ms", "int", 15000, U32)),
+    (
+        Field("view", "int", 2, U64),
+        Field("heartbeat_ms", "int", 1000, U32),
+        Field("lease_ms", "int", 15000, U32),
+        Field("relay_port", "int", 50125, 65535, default=0),
+    ),
 )
 _HEARTBEAT = Kind("HEARTBEAT", 3, (_rank(), _incarnation(), Field("sequence", "int", 300, U64)))
 _VIEW = Kind(
@@ -222,6 +227,7 @@ _ERROR = Kind(
 )
 _STOP = Kind("STOP", 9, (_token(), Field("reason", "text", "asked for", 4096, default="")))
 _RELAY = Kind("RELAY", 10, (Field("route", "octets", bytes(5), 255),), payload=True)
+_ATTACH = Kind("ATTACH", 11, (_rank(), _incarnation(), _token()))
 _CALL = _REQUEST.fields
 _CALL_ID = _CALL[0]
 _CANCEL = Kind("CANCEL", 35, (_CALL_ID,))
@@ -300,7 +306,7 @@ _BALLOT = Kind(
 )
 
 KINDS = (
-    *(_HELLO, _WELCOME, _HEARTBEAT, _VIEW, _SHUTDOWN, _GOODBYE, _REFUSE, _LOOKUP, _STOP, _RELAY),
+    *(_HELLO, _WELCOME, _HEARTBEAT, _VIEW, _SHUTDOWN, _GOODBYE, _REFUSE, _LOOKUP, _STOP, _RELAY, _ATTACH),
     *(_REQUEST, _REPLY, _ERROR, _CANCEL, _BATCH, _RESULTS, _STREAM, _ITEMS, _CREDIT, _PART),
     *(_MEET, _TELL, _OFFER, _GRANT, _DATA, _ROOM, _ALARM, _ASK, _STAND, _BALLOT),
 )

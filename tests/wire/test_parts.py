@@ -8,18 +8,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spark_partition_server.errors import RemoteProtocolError
-from spark_partition_server.wire import codec, framing, parts
+from spark_partition_server.wire import codec, framing, relays
 from spark_partition_server.wire.codes import Code
 from spark_partition_server.wire.framing import Pieces
 from spark_partition_server.wire.messages import Cancel, Credit, Error, Items, Kind, Part, Reply, Request
-from spark_partition_server.wire.parts import (
+from spark_partition_server.wire.parts import Parts
+from spark_partition_server.wire.relays import (
     CALL_WINDOW,
     FIRST_CREDIT,
     PART_BYTES_MAX,
     WHOLE_BYTES_MAX,
     WHOLE_FRAMES_MAX,
     BadPart,
-    Parts,
     frames_of,
     opening_of,
 )
@@ -290,8 +290,13 @@ def test_the_opening_of_a_message_is_in_its_first_part():
     sender, _ = ends()
     ((_, _, piece),) = sender.send(frames)
     assert opening_of(piece) == (frames[0], frames[1])
-    with pytest.raises(RemoteProtocolError):
-        opening_of(framing.encode([b"x" * 300])[:20])
+    small = asking(10)
+    assert opening_of(framing.encode(small)) == (small[0], small[1])
+    wide = encoded(Request(1, "m" * 256, 5000, 0, 7, (b"x",)))
+    assert opening_of(framing.encode(wide)) == (wide[0], wide[1])
+    for cut in (20, 25):
+        with pytest.raises(RemoteProtocolError):
+            opening_of(framing.encode(small)[:cut])
     assert frames_of(memoryview(framing.encode([b"", b"a" * 300]))) == [b"", b"a" * 300]
 
 
@@ -302,11 +307,11 @@ def test_a_whole_message_over_the_limit_is_refused_too():
         receiver.take(asking(2000, 5))
     assert (caught.value.code, caught.value.call_id) == (Code.TOO_LARGE, 5)
     assert receiver.take(asking(900))[0] is not None
-    assert parts.room_for(1000) > 1000
+    assert relays.room_for(1000) > 1000
 
 
 def test_the_windows_fit_each_other():
     """A window of less than a part would never move."""
     assert FIRST_CREDIT >= PART_BYTES_MAX
     assert CALL_WINDOW % PART_BYTES_MAX == 0
-    assert parts.WHOLE_BYTES_MAX >= codec.FIELDS_BYTES_MAX + codec.PREAMBLE_BYTES, "an ERROR is never in parts"
+    assert relays.WHOLE_BYTES_MAX >= codec.FIELDS_BYTES_MAX + codec.PREAMBLE_BYTES, "an ERROR is never in parts"
