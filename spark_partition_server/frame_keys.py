@@ -53,7 +53,7 @@ class SparkHash:
             raise ValueError(f"spark_hash takes columns of the types {', '.join(HASHES)}, {found}")
 
     def __call__(self, key: Any) -> int:
-        """Raises ``TypeError`` for a key that no row of these types can have."""
+        """The hash, -2^31..2^31-1. Raises ``TypeError`` for a key that no row of these types can have."""
         values = (key,) if len(self.types) == 1 else key
         if not isinstance(values, tuple) or len(values) != len(self.types):
             raise TypeError(f"a tuple of {', '.join(self.columns)} is wanted")
@@ -65,7 +65,7 @@ class SparkHash:
                 found = HASHES[kind](value, found)
             except (TypeError, ValueError, OverflowError, AttributeError) as error:
                 raise TypeError(f"{type(value).__qualname__} is no {kind} of Spark's: {error}") from error
-        return found
+        return found - (1 << 32) if found >> 31 else found  # an int of the JVM: the sign changes its remainder
 
 
 def _integer(bits: int, hashed: Callable[[int, int], int]) -> Callable[[Any, int], int]:

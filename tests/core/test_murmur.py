@@ -54,5 +54,5 @@ def test_numbers_are_their_octets_whatever_their_sign(number, seed):
 
 @given(st.binary(max_size=40), st.integers(0, 2**32 - 1))
 def test_a_hash_has_32_bits(octets, seed):
-    """Its remainder is a partition only while it is not negative."""
+    """And no sign, so that it can be the seed of the next."""
     assert 0 <= murmur_octets(octets, seed) < 2**32

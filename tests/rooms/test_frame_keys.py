@@ -11,9 +11,18 @@ import pytest
 
 from spark_partition_server import spark_hash
 from spark_partition_server.core.murmur import murmur_int, murmur_long, murmur_octets
+from spark_partition_server.keys import Keys, describe
 
 DAY = date(2026, 11, 23)
 NOON = datetime(2026, 11, 23, 12, tzinfo=timezone.utc)
+
+# Where Spark 4 has put the numbers 0 to 9, by how many partitions: df.repartition(size, "n") of an int column
+PLACED = {
+    3: [0, 1, 0, 0, 0, 0, 1, 0, 0, 0],
+    8: [7, 3, 6, 3, 6, 2, 1, 3, 7, 1],
+    10: [1, 3, 4, 1, 2, 6, 9, 7, 3, 9],
+    200: [191, 43, 174, 51, 102, 66, 49, 107, 103, 89],
+}
 
 
 @pytest.mark.parametrize(
@@ -35,7 +44,14 @@ NOON = datetime(2026, 11, 23, 12, tzinfo=timezone.utc)
 )
 def test_a_key_is_hashed_as_its_column_is(kind, value, expected):
     """[7.4.5]: 5 is another key as an int than as a bigint."""
-    assert spark_hash(column=kind)(value) == expected
+    assert spark_hash(column=kind)(value) % 2**32 == expected
+
+
+@pytest.mark.parametrize(("size", "partitions"), sorted(PLACED.items()))
+def test_a_key_lives_where_spark_has_put_it(size, partitions):
+    """[7.4.5]: the hash has a sign, which only a number of partitions that is no power of two shows."""
+    keys, told = Keys(), describe(spark_hash(column="int"), None)
+    assert [keys.partition_of(key, told, size) for key in range(10)] == partitions
 
 
 def test_several_columns_are_one_key():

@@ -185,11 +185,23 @@ def test_the_hash_of_data_frames_is_that_of_the_jvm(sc: Any) -> None:
         found = [row[0] for row in frame.selectExpr("hash(value)").collect()]
         hashed = spark_hash(value=kind)
         assert {str(value): hashed(value) for value in values} == {
-            str(value): number % 2**32 for value, number in zip(values, found, strict=True)
+            str(value): number for value, number in zip(values, found, strict=True)
         }, kind
     frame = session.createDataFrame([("π", 7), (None, -1)], "name string, number int")
-    found = [row[0] % 2**32 for row in frame.selectExpr("hash(name, number)").collect()]
+    found = [row[0] for row in frame.selectExpr("hash(name, number)").collect()]
     assert [spark_hash(name="string", number="int")(key) for key in (("π", 7), (None, -1))] == found
+
+
+@pytest.mark.smoke
+def test_rows_are_in_the_partitions_that_their_hash_says(sc: Any) -> None:
+    """[7.4.5]: also where their number is no power of two, and the sign of the hash counts."""
+    from pyspark.sql import SparkSession
+    from pyspark.sql import functions as F
+
+    hashed = spark_hash(id="bigint")
+    for size in (3, 4, 7):
+        frame = SparkSession(sc).range(40).repartition(size, "id").select("id", F.spark_partition_id())
+        assert all(hashed(key) % size == partition for key, partition in frame.collect()), size
 
 
 @pytest.mark.smoke
