@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy
 import pytest
-from support.faces import Face
+from support.faces import FACES, Face
 from support.probe import LATE, LONG, PAIRS, Probe, switches
 from support.threads import begin
 from support.wait import wait_until
@@ -29,6 +29,12 @@ from spark_partition_server.errors import (
     Unavailable,
 )
 from spark_partition_server.testing import LocalCluster, local_cluster
+
+
+@pytest.fixture(params=["blocking", "asyncio", "uvloop"])
+def face_type(request: pytest.FixtureRequest) -> type[Face]:
+    """``submit`` is the blocking client here."""
+    return FACES[request.param]
 
 
 def fresh(cluster: LocalCluster, face_type: type[Face], **options: Any) -> Face:

@@ -8,6 +8,7 @@ import time
 from typing import Any
 
 import pytest
+from support.faces import FACES, Face
 from support.probe import LATE, LONG, switches
 from support.threads import begin
 from support.wait import wait_until
@@ -29,6 +30,12 @@ from spark_partition_server.testing import LocalCluster
 @pytest.fixture
 def cluster(sources: LocalCluster) -> LocalCluster:
     return sources
+
+
+@pytest.fixture(params=["blocking", "asyncio", "uvloop"])
+def face_type(request: pytest.FixtureRequest) -> type[Face]:
+    """``submit`` is the blocking client here."""
+    return FACES[request.param]
 
 
 def closed(count: int = 1) -> None:

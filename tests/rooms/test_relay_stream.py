@@ -26,7 +26,7 @@ for module in (test_faces_streams, test_stream):
             globals()[name] = found
 
 
-@pytest.fixture(params=sorted(RELAYED))
+@pytest.fixture(params=["blocking", "asyncio"])
 def face_type(request: pytest.FixtureRequest) -> type[Face]:
     return RELAYED[request.param]
 
