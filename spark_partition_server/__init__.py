@@ -6,6 +6,7 @@ for tests of your own servers.
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from .client import Client, connect
@@ -23,6 +24,7 @@ from .utils import get_host, get_open_port
 from .version import __version__
 
 if TYPE_CHECKING:
+    from . import MPI
     from .flask_server import FlaskPartitionServer
     from .thread_utils import ServerThread
 
@@ -33,6 +35,7 @@ __all__ = [  # noqa: PLE0604 - _errors is a list of strings
     "ClusterOptions",
     "Coordinator",
     "FlaskPartitionServer",
+    "MPI",
     "Partition",
     "PartitionServer",
     "QueryServer",
@@ -50,7 +53,7 @@ __all__ = [  # noqa: PLE0604 - _errors is a list of strings
 
 
 def __getattr__(name: str) -> Any:
-    """The two names that need the flask extra, loaded when they are asked for."""
+    """The two names that need the flask extra, and mpi4py's names, loaded when they are asked for."""
     if name == "FlaskPartitionServer":
         from .flask_server import FlaskPartitionServer  # noqa: PLC0415
 
@@ -59,4 +62,6 @@ def __getattr__(name: str) -> Any:
         from .thread_utils import ServerThread  # noqa: PLC0415
 
         return ServerThread
+    if name == "MPI":
+        return import_module(".MPI", __name__)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

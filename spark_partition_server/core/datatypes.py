@@ -7,7 +7,7 @@ Predefined ones only, as numpy's arrays are made of; derived types (vectors, str
 from __future__ import annotations
 
 import struct
-from typing import Final, SupportsIndex
+from typing import Final
 
 __all__ = ["CODES", "Datatype"]
 
@@ -23,10 +23,10 @@ class Datatype:
         extent: octets from one item to the next; over ``size`` only where a pair is padded.
         typestr: as numpy's array interface has it: ``f8``.
         typechar: as numpy, ``array`` and ``struct`` have it: ``d``.
-        elements: basic parts of an item: 2 of a pair, else 1.
+        is_pair: whether an item is a value and its place.
     """
 
-    __slots__ = ("_symbol", "dtype", "elements", "extent", "name", "size", "typechar", "typestr")
+    __slots__ = ("_symbol", "dtype", "extent", "is_pair", "name", "size", "typechar", "typestr")
 
     def __init__(self, symbol: str, dtype: str, typestr: str, typechar: str, size: int, extent: int = 0) -> None:
         self._symbol = symbol
@@ -36,7 +36,7 @@ class Datatype:
         self.extent = extent or size
         self.typestr = typestr
         self.typechar = typechar
-        self.elements = 2 if "+" in dtype else 1
+        self.is_pair = "+" in dtype
 
     def __repr__(self) -> str:
         return f"MPI.{self._symbol}"
@@ -102,11 +102,11 @@ class Datatype:
         except KeyError:
             raise ValueError(f"no MPI datatype has the code {code!r}") from None
 
-    def items_in(self, octets: SupportsIndex) -> int | None:
+    def items_in(self, octets: int) -> int | None:
         """How many whole items so many octets of data hold; None: not a whole number of them."""
         if not self.size:
             return None
-        count, rest = divmod(octets.__index__(), self.size)
+        count, rest = divmod(octets, self.size)
         return None if rest else count
 
 

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from ..wire import arithmetic
+from .buffers import check_alike, read_buffer
 from .datatypes import Datatype
 
 __all__ = ["Op", "commutes"]
@@ -128,6 +129,20 @@ class Op:
                 raise TypeError(_undefined(self._name, datatype))
         elif self._function is None:
             raise ValueError("OP_NULL cannot be applied")
+
+    def Reduce_local(self, inbuf: Any, inoutbuf: Any) -> None:
+        """``inoutbuf = inbuf op inoutbuf``, item by item, in this process.
+
+        Args:
+            inbuf: a buffer specification.
+            inoutbuf: another one, of as many items of the same type, which is overwritten.
+
+        Raises:
+            TypeError, ValueError: as ``reduce``; one of them is no such buffer.
+        """
+        target, source = read_buffer(inoutbuf, writable=True), read_buffer(inbuf)
+        check_alike(source, target)
+        self.reduce(source.octets, target.octets, target.datatype)
 
     def reduce(self, source: memoryview, target: memoryview, datatype: Datatype) -> None:
         """``target = source op target``, item by item.

@@ -78,9 +78,8 @@ class Status:
         return UNDEFINED if count is None else count
 
     def Get_elements(self, datatype: Datatype) -> int:
-        """How many basic parts of items it holds: of a pair, like ``DOUBLE_INT``, two an item."""
-        count = datatype.items_in(self.count)
-        return UNDEFINED if count is None else count * datatype.elements
+        """The same as ``Get_count``: every type of ``MPI``'s own is one element, a pair too."""
+        return self.Get_count(datatype)
 
     def Set_elements(self, datatype: Datatype, count: int) -> None:
         """Sets ``count`` to the octets of so many items."""

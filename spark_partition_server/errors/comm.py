@@ -22,7 +22,37 @@ def ranked(ranks: Iterable[int]) -> str:
 
 
 class CommError(SparkPartitionServerError):
-    """An operation of a communicator failed. Raised itself where a message does not fit the receive it met."""
+    """An operation of a communicator failed. Raised itself where a message does not fit the receive it met.
+
+    ``MPI.Exception`` is this class; its methods have mpi4py's names.
+
+    Attributes:
+        error_class: one of ``MPI``'s ``ERR_`` numbers.
+    """
+
+    error_class: int = 16  # MPI.ERR_OTHER
+
+    @property
+    def error_code(self) -> int:
+        """The same as ``error_class``."""
+        return self.error_class
+
+    @property
+    def error_string(self) -> str:
+        """What happened, for people."""
+        return str(self)
+
+    def Get_error_class(self) -> int:
+        """One of ``MPI``'s ``ERR_`` numbers."""
+        return self.error_class
+
+    def Get_error_code(self) -> int:
+        """The same as ``Get_error_class``."""
+        return self.error_code
+
+    def Get_error_string(self) -> str:
+        """What happened, for people."""
+        return self.error_string
 
 
 class CommRevoked(CommError):
@@ -31,6 +61,8 @@ class CommRevoked(CommError):
     Attributes:
         rank: the rank, of this communicator, that revoked it.
     """
+
+    error_class = 77  # MPI.ERR_REVOKED
 
     def __init__(self, text: str, rank: int) -> None:
         super().__init__(text)
@@ -44,6 +76,8 @@ class RankLost(CommRevoked):
         ranks: the ranks that were lost, of this communicator, in order.
         rank: the first of them.
     """
+
+    error_class = 75  # MPI.ERR_PROC_FAILED
 
     def __init__(self, text: str, ranks: tuple[int, ...]) -> None:
         super().__init__(text, ranks[0])

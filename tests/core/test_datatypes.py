@@ -14,7 +14,7 @@ from spark_partition_server.core.datatypes import CODES, Datatype
 from spark_partition_server.wire.arithmetic import PAIRS
 
 ALL = {name: value for name, value in vars(datatypes).items() if isinstance(value, Datatype)}
-PLAIN = {name: kind for name, kind in ALL.items() if kind.elements == 1 and kind}
+PLAIN = {name: kind for name, kind in ALL.items() if kind and not kind.is_pair}
 
 
 @pytest.mark.parametrize("name", PLAIN)
@@ -30,7 +30,7 @@ def test_a_type_is_the_type_of_numpy_that_it_names(name):
     assert kind.items_in(kind.size + 1) == (None if kind.size > 1 else 2)
 
 
-@pytest.mark.parametrize("name", [name for name, kind in ALL.items() if kind.elements == 2])
+@pytest.mark.parametrize("name", [name for name, kind in ALL.items() if kind.is_pair])
 def test_a_pair_is_laid_out_as_a_c_compiler_does(name):
     """The value, its place, and padding up to the next one."""
     kind = ALL[name]

@@ -41,7 +41,7 @@ def test_everything_can_be_set_and_asked_by_method_and_by_property():
         (24, datatypes.BYTE, 24, 24),
         (24, datatypes.DOUBLE, 3, 3),
         (25, datatypes.DOUBLE, UNDEFINED, UNDEFINED),
-        (24, datatypes.DOUBLE_INT, 2, 4),
+        (24, datatypes.DOUBLE_INT, 2, 2),
         (20, datatypes.DOUBLE_INT, UNDEFINED, UNDEFINED),
         (8, datatypes.DATATYPE_NULL, UNDEFINED, UNDEFINED),
         (0, datatypes.INT, 0, 0),

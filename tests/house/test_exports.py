@@ -18,7 +18,7 @@ PUBLIC = [
     "AuthenticationError", "CallError", "CallOutcomeUnknown", "CallTimeout", "Client", "ClientOptions", "Cluster",
     "ClusterClosed", "ClusterError", "ClusterOptions", "Coordinator", "CoordinatorLost", "FlaskPartitionServer",
     "HandlerError", "InsufficientSlots", "InvalidArguments", "InvalidCluster", "LocalProtocolError",
-    "MessageTooLarge", "MethodNotFound", "MissingDependency", "NotReady", "NotSerializable", "NotStarted",
+    "MessageTooLarge", "MPI", "MethodNotFound", "MissingDependency", "NotReady", "NotSerializable", "NotStarted",
     "Overloaded", "Partition", "PartitionInitError", "PartitionServer", "PortUnavailable", "ProtocolError",
     "QueryServer", "RemoteProtocolError", "ServerOptions", "ServerThread", "SparkPartitionServerError", "StartTimeout",
     "StreamLost", "TooFewDescriptors", "Unavailable", "VersionMismatch", "__version__", "connect", "get_host",

@@ -305,6 +305,16 @@ def test_a_value_may_be_nested_a_hundred_levels_deep(inner, wrap):
         encode_exact(value)
 
 
+def test_a_pickler_that_is_too_deep_is_told_apart():
+    """What the pickler raises is the reason, whatever it is."""
+
+    def dumps(item):
+        raise RecursionError("too deep")
+
+    with pytest.raises(TypeError, match="cannot be pickled either: too deep"):
+        encode_exact([Alone()], dumps)
+
+
 # ------------------------------------------------------------------------------------------------- pickles
 
 

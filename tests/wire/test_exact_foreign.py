@@ -102,6 +102,12 @@ def test_a_mark_is_the_first_item_of_an_array():
             decode_exact([frame])
 
 
+def test_no_frames_are_no_value():
+    """The sender forgot the first."""
+    with pytest.raises(RemoteProtocolError, match="at least one frame"):
+        decode_exact([])
+
+
 def test_frames_are_numbered_in_the_order_of_the_value():
     """[9.11.3]: so no two arrays can share one, and none is left."""
     head, *beside = encode_exact({"a": numpy.zeros(4096, "u1"), "b": [bytes(65536), numpy.ones(4096, "u1")]})
