@@ -13,6 +13,7 @@ from ..net.channel import Channel, Watch
 from ..net.clock import monotonic
 from ..wire.messages import Member
 from .answers import closed, nobody_answers
+from .detours import DetourChannel
 from .errands import Errands
 from .exchange import Ended, Exchange
 from .lanes import Lanes
@@ -86,6 +87,15 @@ class Links:
         frames = self._requests.frames(pending._call_id, pending.method, remaining, line.member, pending._payload)
         pending._tried = line.member
         self._exchange.enqueue(pending, line, channel, frames)
+
+    def revisit(self) -> None:
+        """Leaves the relay where the straight way to a server is to be tried again: the next call has a new line."""
+        with self._lock:
+            for line in self._exchange.lines.values():
+                channel = line.channel
+                if isinstance(channel, DetourChannel) and channel.dead is None and channel.due():
+                    channel.dead = ConnectionAbortedError("the straight way to the server is tried again")
+                    line.used = 0.0
 
     # ------------------------------------------------------------------------------------------ trying again
 

@@ -19,6 +19,7 @@ from ..net.memory import IDLE, Blocks
 from ..options import ClientOptions
 from ..wire.messages import Member
 from .answers import Answers, cannot_connect, closed
+from .loop_detours import LoopDetours
 from .loop_line import Line
 from .loop_routes import LoopRoutes, finished, shared
 from .relay_line import RelayedLine
@@ -61,9 +62,10 @@ class Lines:
         self._scratch = scratch
         self._memory = Blocks(options.memory_bytes_max)
         self._resting: asyncio.TimerHandle | None = None  # until memory is looked at
-        self._reach = Reach(options.route)
+        self._reach = reach = Reach(options.route)
         self._entrance = Entrance(routes.calls, routes.coordinator)
         self._notice = Notice(routes.coordinator)
+        self._detours = LoopDetours((self.ready, self.bulk), lambda member: reach.due(_life(member), monotonic()))
         self._making: dict[tuple[Member, bool], asyncio.Task[Line | None]] = {}
         self._all: set[Line] = set()
 
@@ -120,6 +122,7 @@ class Lines:
         self._memory.clear()
         for task in self._making.values():
             task.cancel()
+        self._detours.stop()
         for line in list(self._all):
             line.close(ConnectionAbortedError(CLOSED))
 
@@ -154,6 +157,8 @@ class Lines:
             line.close(ConnectionAbortedError("there is one already"))
             return before
         lines[member.rank] = line
+        if isinstance(line, RelayedLine) and self._reach.falls_back:
+            self._detours.add(line)
         return line
 
     def _made(self, key: tuple[Member, bool], task: asyncio.Task[Line | None]) -> None:
@@ -161,7 +166,7 @@ class Lines:
 
     async def _reached(self, member: Member, deadline: float) -> Line:
         """A line straight to a server, or by way of the coordinator where that fails and the route allows it."""
-        now, server, timeout = monotonic(), (member.endpoint, member.incarnation), self._options.connect_timeout
+        now, server, timeout = monotonic(), _life(member), self._options.connect_timeout
         remaining = deadline - now if self._reach.falls_back else timeout
         seconds = self._reach.direct(server, now, remaining, timeout)
         missed: BaseException | None = None
@@ -269,6 +274,11 @@ class Lines:
             self._all.discard(line)
         else:
             line.gone.add_done_callback(lambda _: self._all.discard(line))
+
+
+def _life(member: Member) -> tuple[str, int]:
+    """What tells one life of a server from others."""
+    return member.endpoint, member.incarnation
 
 
 def _later(lines: Lines) -> asyncio.TimerHandle:

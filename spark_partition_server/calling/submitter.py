@@ -37,6 +37,7 @@ __all__ = ["Submitter"]
 SLICE = 0.05  # seconds a thread waits before it looks again whether its call was ended by another one
 CLOSE_TIMEOUT = 0.5  # seconds for a thread that reads to notice
 LOOK = 0.01  # seconds between two looks for deadlines that have come
+LOOK_AGAIN = 0.5  # seconds between two looks for ways that are to be tried again
 TICK = 0.001  # seconds between two turns of the pump while others read: a request waits no longer to be sent
 STEADY = 5  # turns in a row in which others have read from a line, after which the pump disturbs them less
 STEADY_TICK = 0.004
@@ -82,6 +83,7 @@ class Submitter:
         room.submitted = self._exchange.table
         self._lock = self._exchange.lock
         self._looked = 0.0  # when deadlines were looked at last
+        self._revisited = 0.0  # when ways were looked at last
         self._wakes_at = 0.0  # when the pump wakes by itself
         self._quiet = 0  # turns since the last call
         self._pumping = False  # it has read something since its last turn, and does so again soon
@@ -305,6 +307,9 @@ class Submitter:
         if exchange.table.deadline <= now and self._looked + LOOK <= now:
             self._looked = now
             exchange.expire(now, ended)
+        if self._revisited + LOOK_AGAIN <= now:
+            self._revisited = now
+            self._links.revisit()
         for pending in self._links.due(now):
             self._links.again(pending)
         self._links.see_to(ended)

@@ -21,6 +21,7 @@ from ..net.shared import Budget, Forks, SharedMemory
 from ..options import ClientOptions
 from ..wire.messages import Member
 from .answers import cannot_connect
+from .detours import Detour, DetourChannel
 from .routes import Routes
 
 __all__ = ["Entrance", "Notice", "Trunked", "Ways", "waited"]
@@ -160,7 +161,9 @@ class Ways:
             options = self._options
             lane = self._to_coordinator(member, method, deadline)
             trunk = thread.trunk = Trunk(lane, options.message_bytes_max, self._run_id)
-        return RelayLane(trunk, way.endpoint, way.proved)
+        if not self._reach.falls_back:
+            return RelayLane(trunk, way.endpoint)
+        return Detour(trunk, way.endpoint, way.proved, self._due(member))
 
     def channel(self, member: Member, method: str, deadline: float, line: Any) -> Channel:
         """A connection for many calls at once. Raises as ``lane`` does."""
@@ -169,7 +172,15 @@ class Ways:
             return Channel(way, line)
         lane = self._to_coordinator(member, method, deadline)
         lane.endpoint = way.endpoint
-        return RelayChannel(lane, line, self._run_id, self._options.message_bytes_max, way.proved)
+        limit = self._options.message_bytes_max
+        if not self._reach.falls_back:
+            return RelayChannel(lane, line, self._run_id, limit, None)
+        return DetourChannel(lane, line, self._run_id, limit, way.proved, self._due(member))
+
+    def _due(self, member: Member) -> Callable[[], bool]:
+        """Tells whether it is time to try the straight way to a server again."""
+        reach, server = self._reach, _life(member)
+        return lambda: reach.due(server, monotonic())
 
     def _way(self, member: Member, method: str, deadline: float, shake: bool, share: bool) -> Lane | _Relay:
         """A lane that leads straight to a server, or word that there is none."""

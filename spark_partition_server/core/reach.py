@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable
 
 __all__ = ["SHORT", "Reach"]
@@ -49,6 +50,10 @@ class Reach:
         if not self._reached and sum(now < until for until in list(again.values())) >= ENOUGH:
             return None
         return min(timeout, SHORT)
+
+    def due(self, server: Hashable, now: float) -> bool:
+        """Whether it is time to try the straight way to a server that is called by relay."""
+        return self._route == "auto" and self.direct(server, now, math.inf, SHORT) is not None
 
     def reached(self, server: Hashable) -> None:
         """A server could be reached."""

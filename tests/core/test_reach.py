@@ -35,6 +35,27 @@ def test_a_server_that_could_not_be_reached_is_tried_again_after_a_while():
     assert reach.direct("a", NOW, 10.0, 2.0) == 2.0
 
 
+def test_the_relay_is_left_when_the_straight_way_is_to_be_tried_again():
+    """A client that stays for months must not take the long way for good, as a server was slow to answer once."""
+    reach = Reach("auto")
+    assert reach.due("a", NOW)  # another thread has reached it
+    reach.missed("a", NOW)
+    assert not reach.due("a", NOW + AGAIN - 1)
+    assert reach.due("a", NOW + AGAIN)
+    reach.missed("a", NOW + AGAIN)
+    assert not reach.due("a", NOW + AGAIN)
+    assert not Reach("relay").due("a", NOW)
+
+
+def test_a_server_that_was_not_tried_is_tried_with_the_others():
+    """Once some of those that could not be reached have their turn again."""
+    reach = Reach("auto")
+    for number in range(ENOUGH):
+        reach.missed(number, NOW)
+    assert not reach.due("b", NOW + AGAIN - 1)
+    assert reach.due("b", NOW + AGAIN)
+
+
 def test_other_servers_are_tried_for_a_short_time_only():
     """A hundred servers behind a firewall must not cost a hundred timeouts."""
     reach = Reach("auto")

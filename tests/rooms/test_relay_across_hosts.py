@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from support.apart import DRIVER_PORTS, EXECUTOR_PORTS, Apart
-from support.callers import EXPECTED, asyncio_calls, blocking_calls, cut_off, direct_calls, one_slow
+from support.callers import EXPECTED, asyncio_calls, blocking_calls, cut_off, direct_calls, healed, one_slow
 from support.forwarding import forward
 from support.hosts import DRIVER, EXECUTORS, Hosts, hosts, missing
 
@@ -124,6 +124,19 @@ def test_a_connection_that_is_cut_off_is_left(network):
             assert client.ask() == {"call": 1, "submit": 2, "asyncio": 3}
         finally:
             network.permit()
+
+
+def test_auto_finds_the_straight_way_once_it_is_open(network):
+    """Clients that call all the time leave the relay without an error, though nothing has ended their connection."""
+    options = ClientOptions(timeout=10.0, connect_timeout=0.3)
+    with apart(network) as cluster:
+        network.forbid("blackhole", SERVERS)
+        with contextlib.ExitStack() as ended:
+            ended.callback(network.permit)
+            client = ended.enter_context(network.clients.start(healed, cluster.path, options))
+            assert client.get() == "by relay"
+            network.permit()
+            assert client.ask() == [None, None, None]
 
 
 @pytest.mark.parametrize("calls", [blocking_calls, asyncio_calls])

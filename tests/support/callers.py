@@ -6,15 +6,18 @@ import asyncio
 import contextlib
 import logging
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from spark_partition_server import CallError, CallTimeout, ClientOptions, aio, connect
+from spark_partition_server.core import reach
 from spark_partition_server.net.clock import monotonic
 
 from .apart import remember
 
-__all__ = ["EXPECTED", "asyncio_calls", "blocking_calls", "cut_off", "direct_calls", "one_slow"]
+__all__ = ["EXPECTED", "asyncio_calls", "blocking_calls", "cut_off", "direct_calls", "healed", "one_slow"]
 
 LARGE = 20_000_000
 LOGGER = "spark_partition_server.client"
@@ -176,3 +179,46 @@ def cut_off(path: str, options: ClientOptions) -> Iterator[Any]:
             yield found
         finally:
             loop.run_until_complete(looping.aclose())
+
+
+def healed(path: str, options: ClientOptions) -> Iterator[Any]:
+    """Clients that call all the time, at first by relay; yields when each has a connection straight to its server.
+
+    The minute until servers are tried again is half a second here.
+    """
+    reach.AGAIN = 0.5
+
+    def calling() -> None:
+        with connect(path, options=options) as client:
+            assert client.call(1, "rank") == 1
+            told.release()
+            go.wait()
+            while client.call(1, "sps.status")["connections"] == 0:
+                pass
+
+    def submitting() -> None:
+        with connect(path, options=options) as client:
+            pending = deque(client.submit(2, "sps.status") for _ in range(8))
+            assert pending.popleft().result()["connections"] == 0
+            told.release()
+            go.wait()
+            while pending.popleft().result()["connections"] == 0:
+                pending.append(client.submit(2, "sps.status"))
+            assert {future.result()["partition"] for future in pending} == {2}
+
+    async def awaiting() -> None:
+        async with aio.connect(path, options=options) as client:
+            assert await client.call(3, "rank") == 3
+            told.release()
+            await asyncio.to_thread(go.wait)
+            while (await client.call(3, "sps.status"))["connections"] == 0:
+                pass
+
+    told, go = threading.Semaphore(0), threading.Event()
+    with ThreadPoolExecutor(3) as pool:
+        running = [pool.submit(calling), pool.submit(submitting), pool.submit(lambda: asyncio.run(awaiting()))]
+        for _ in running:
+            assert told.acquire(timeout=20)
+        yield "by relay"
+        go.set()
+        yield [one.result() for one in running]
