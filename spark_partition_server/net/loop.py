@@ -31,7 +31,8 @@ __all__ = ["Loop", "Machine", "Passing"]
 
 log = logging.getLogger("spark_partition_server.net")
 
-BURST = 256  # messages taken before timers get their turn
+BURST = 256  # messages taken before the descriptor is looked at again
+LATE = 0.1  # seconds by which a tick waits at the longest for what has come already
 LONGEST_SLEEP = 1.0  # seconds
 
 # As plain numbers: to join two members of an enum costs more than to send a frame.
@@ -201,14 +202,20 @@ class Loop:
         """Everything that is to be done now. Returns whether there is more."""
         if woken:
             self._drain_wake()
-        while self._commands:
-            self._command(self._commands.popleft())
+        self._obey()
+        more = self._take()
         now = monotonic()
-        if now >= self._due:
+        # Behind what has come: a loop that did not run for a moment must not find missing what was there in time.
+        if now >= self._due and not (more and now < self._due + LATE):
             self._due = math.inf
             self._apply(self._machine.tick(now))
             if self._passing is not None:
                 self._forward(self._passing.tick(now))
+            more = self._take()  # to send may have used up what the descriptor had to say
+        return more
+
+    def _take(self) -> bool:
+        """Takes messages, and sends what waited to be sent. Returns whether there are more."""
         for _ in range(BURST):
             events = self._events(EVENTS)
             if self._backlog and events & WRITE:
@@ -220,6 +227,10 @@ class Loop:
                 self._stirred = False
                 return False
         return True
+
+    def _obey(self) -> None:
+        while self._commands:
+            self._command(self._commands.popleft())
 
     def _command(self, command: Callable[[float], list[Effect]]) -> None:
         try:
@@ -250,6 +261,8 @@ class Loop:
             frame = receive(0, False)
             if len(frames) < self._frames_kept:
                 frames.append(frame.bytes)
+        if self._commands:  # handed in before this message was sent, for all that anybody can tell
+            self._obey()
         sender = frames.pop(0) if self._routes else b""
         if is_of_the_door(sender):
             return  # it has chosen a name under which it could get what is for others
