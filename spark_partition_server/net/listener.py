@@ -111,7 +111,7 @@ class Listener(Connections):
     def hand(self, run: Callable[[], None]) -> None:
         """Has something run in the serving thread, soon; dropped after its end. From any thread."""
         self._handed.append(run)
-        if not self._woken:
+        if not self._woken and self._wake_in is not None:  # else ``serve`` looks before it sleeps, and nobody was woken
             self._woken = True
             self._wake()
 

@@ -6,7 +6,7 @@ import socket
 import threading
 
 import pytest
-from support.lanes import LONG, serving
+from support.lanes import LONG, echo, serving
 from support.octets import message
 from support.wait import wait_until
 
@@ -256,3 +256,21 @@ def test_stop_gives_its_grace_to_answers_that_are_still_to_come():
         served.listener.hand(lambda: None)
         assert client.read_to_the_end() == 0
         assert served.ended()
+
+
+def test_what_is_handed_in_before_it_serves_does_not_silence_what_comes_later():
+    """A server is registered before it serves: the first relayed call may come between, and there is nobody to wake.
+    All that came after it lay until the next connection."""
+    ran = []
+    listener = Listener([bind_tcp("127.0.0.1")], echo, 1 << 20)
+    listener.hand(lambda: ran.append("early"))
+    thread = threading.Thread(target=listener.serve)
+    thread.start()
+    try:
+        wait_until(lambda: ran == ["early"], LONG)
+        for number in range(100):
+            listener.hand(lambda: ran.append("late"))
+            wait_until(lambda: len(ran) == number + 2, LONG)  # noqa: B023 - called here
+    finally:
+        listener.stop()
+        thread.join(LONG)
