@@ -206,15 +206,21 @@ class Attach(Message):
 
 
 @dataclass(frozen=True, slots=True)
-class Request(Message):
-    """K->S. Run a method of one partition (7.32). ``payload``: the value [args, kwargs]."""
+class Call(Message):
+    """What REQUEST, BATCH and STREAM begin with: which call, of what, for how long, and whom it is meant for."""
 
-    kind: ClassVar[Kind] = Kind.REQUEST
     call_id: int = declared(an_integer(U64))
     method: str = declared(a_text(METHOD_CHARS_MAX, 1))
     remaining_ms: int = declared(an_integer(U32))
     rank: int = declared(an_integer(RANKS_MAX - 1))
     incarnation: int = declared(an_integer(U64))
+
+
+@dataclass(frozen=True, slots=True)
+class Request(Call):
+    """K->S. Run a method of one partition (7.32). ``payload``: the value [args, kwargs]."""
+
+    kind: ClassVar[Kind] = Kind.REQUEST
     payload: tuple[Frame, ...] = declared(some_frames, ())
 
 
@@ -249,15 +255,10 @@ class Cancel(Message):
 
 
 @dataclass(frozen=True, slots=True)
-class Batch(Message):
+class Batch(Call):
     """K->S. Run a method of one partition many times (7.36). ``payload``: the value [[argument, ...], ...]."""
 
     kind: ClassVar[Kind] = Kind.BATCH
-    call_id: int = declared(an_integer(U64))
-    method: str = declared(a_text(METHOD_CHARS_MAX, 1))
-    remaining_ms: int = declared(an_integer(U32))
-    rank: int = declared(an_integer(RANKS_MAX - 1))
-    incarnation: int = declared(an_integer(U64))
     payload: tuple[Frame, ...] = declared(some_frames, ())
 
 
@@ -271,15 +272,10 @@ class Results(Message):
 
 
 @dataclass(frozen=True, slots=True)
-class Stream(Message):
+class Stream(Call):
     """K->S. Run a method of one partition that yields items (7.38). ``payload``: the value [args, kwargs]."""
 
     kind: ClassVar[Kind] = Kind.STREAM
-    call_id: int = declared(an_integer(U64))
-    method: str = declared(a_text(METHOD_CHARS_MAX, 1))
-    remaining_ms: int = declared(an_integer(U32))
-    rank: int = declared(an_integer(RANKS_MAX - 1))
-    incarnation: int = declared(an_integer(U64))
     credit: int = declared(an_integer(U64))
     payload: tuple[Frame, ...] = declared(some_frames, ())
 
