@@ -24,6 +24,7 @@ __all__ = ["LARGE_BYTES", "READ_BYTES", "LoopLane"]
 READ_BYTES = 256 * 1024
 LARGE_BYTES = 256 * 1024  # what is larger holds up everything behind it for a while
 SLICE_BYTES = 256 * 1024  # of a long frame given to the transport at a time: it copies what the kernel does not take
+MANY = 8  # messages of a turn that wait for each other: to write one by itself costs as much as to write all
 HEAD_BYTES_MAX = PREAMBLE_BYTES + FIELDS_BYTES_MAX  # before the payload, which is what senders measure
 
 
@@ -67,6 +68,7 @@ class LoopLane(asyncio.BufferedProtocol):
         self._transport: asyncio.Transport
         self._paused = False  # the transport holds as much as it should
         self._turn = False  # something has been written in this turn of the loop already
+        self._many = False  # the last turn wrote many: the first message of the next waits for the others
         self._outbox: list[Frame] = []  # small messages that leave at the end of the turn
         self._queue: deque[tuple[int, list[Frame]]] = deque()  # messages that wait for the other side, with their calls
 
@@ -136,7 +138,10 @@ class LoopLane(asyncio.BufferedProtocol):
         elif self.lost is None:  # else it goes nowhere: whoever waits for an answer has been told by ``ended``
             self._turn = True
             self._call_soon(self._end_turn)
-            self._transport.write(octets)
+            if self._many:
+                self._outbox.append(octets)
+            else:
+                self._transport.write(octets)
 
     def waiting(self) -> set[int]:
         """The calls whose messages have not begun to leave."""
@@ -144,6 +149,7 @@ class LoopLane(asyncio.BufferedProtocol):
 
     def _end_turn(self) -> None:
         self._turn = False
+        self._many = len(self._outbox) >= MANY
         self._flush()
 
     def _flush(self) -> None:

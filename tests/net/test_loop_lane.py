@@ -180,6 +180,24 @@ def test_a_side_that_reads_slowly_gets_everything_in_order(run):
     assert engine.pongs == [b"%d" % number for number in range(10)]
 
 
+def test_bursts_of_messages_arrive_in_order(run):
+    """Turns of the loop with one message, with many, and with a long one among them: each begins to leave in its turn,
+    or at the end of it."""
+
+    async def main(endpoint: str) -> None:
+        async with lane_to(endpoint) as lane:
+            count = 0
+            for burst in (1, 2, 40, 1, 40, 40, 1, 1):
+                for number in range(burst):
+                    lane.send([b"%d" % (count + number), patterned(1 << 20) if number == 20 else b"small"])
+                count += burst
+                await asyncio.sleep(0)
+            assert [(await lane.next())[0] for _ in range(count)] == [b"%d" % number for number in range(count)]
+
+    with serving(echo) as server:
+        run(main(f"tcp://127.0.0.1:{server.address[1]}"))
+
+
 def test_what_is_not_wanted_any_more_does_not_leave(run):
     """A call that was given up while its request waited: the others arrive whole."""
     large = patterned(8 << 20)
