@@ -49,6 +49,7 @@ class Lanes:
         self._ways = Ways(routes, run_id, options)
         self._open: weakref.WeakSet[Lane] = weakref.WeakSet()
         self._open_lock = threading.Lock()
+        self._pid = os.getpid()
         self._room = room
 
     def get(
@@ -126,8 +127,14 @@ class Lanes:
 
     def _forked(self, local: Local) -> None:
         local.reset()
-        self._room.reset()
-        self._open_lock = threading.Lock()  # the parent's may have been held by a thread that is not here
+        self._at_home()
+
+    def _at_home(self) -> None:
+        """In a child that was forked, what its threads share is new, whichever of them comes first."""
+        if self._pid != os.getpid():
+            self._room.reset()
+            self._open_lock = threading.Lock()  # the parent's may have been held by a thread that is not here
+            self._pid = os.getpid()
 
     def drop(self, rank: int) -> None:
         """Closes this thread's connection to the server of a partition."""
@@ -177,6 +184,7 @@ class Lanes:
         Raises:
             Unavailable: it cannot be reached.
         """
+        self._at_home()
         self.local.dropped = member
         lane = self._ways.lane(member, method, deadline, self.local, shake, share)
         with self._open_lock:
@@ -194,6 +202,7 @@ class Lanes:
     def close(self) -> None:
         """Ends every connection, of every thread. Twice is harmless."""
         self.closed = True
+        self._at_home()
         with self._open_lock:
             lanes = list(self._open)
         for lane in lanes:

@@ -71,10 +71,7 @@ class Routes:
         if self.closed:
             raise closed(None, None)
         self.check_failure()
-        if self._pid != os.getpid():
-            self._drop()
-            self._lock = threading.Lock()  # the parent's may have been held by a thread that is not here
-            self._pid = os.getpid()
+        self._at_home()
         seconds = deadline - monotonic()
         if not self._lock.acquire(timeout=min(max(seconds, 0.0), threading.TIMEOUT_MAX)):
             self._lost(TimeoutError("other threads wait for it too"), seconds)
@@ -88,8 +85,16 @@ class Routes:
     def close(self) -> None:
         """Closes the connection to the coordinator."""
         self.closed = True
+        self._at_home()
         with self._lock:
             self._drop()
+
+    def _at_home(self) -> None:
+        """In a child that was forked, everything is new."""
+        if self._pid != os.getpid():
+            self._drop()
+            self._lock = threading.Lock()  # the parent's may have been held by a thread that is not here
+            self._pid = os.getpid()
 
     def _drop(self) -> None:
         if self._lane is not None:

@@ -111,6 +111,40 @@ def test_forked_children_use_their_parents_client_in_every_way():
     assert run(FORK) == ("[0, 0, 0, 0]\n", "", 0)
 
 
+HELD = """
+import os, signal, threading
+from spark_partition_server import QueryServer, method
+from spark_partition_server.testing import local_cluster
+
+class Echo(QueryServer):
+    @method
+    def rank(self):
+        return self.partition_ind
+
+with local_cluster(Echo(), [[], []]) as cluster:
+    client = cluster.client()
+    assert client.call(0, "rank") == 0
+    with client._routes._lock, client._lanes._open_lock:  # as other threads of the parent do at this moment
+        child = os.fork()
+        if child == 0:
+            signal.alarm(20)
+            found = []
+            thread = threading.Thread(target=lambda: found.append(client.call(1, "rank")))
+            thread.start()
+            thread.join()
+            client.close()
+            os._exit(0 if found == [1] else 1)
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    assert client.call(1, "rank") == 1
+print(code)
+"""
+
+
+def test_a_child_waits_for_no_thread_of_its_parent():
+    """It was forked while others asked the coordinator and made connections: their locks are never given back there."""
+    assert run(HELD) == ("0\n", "", 0)
+
+
 BARE = """
 import sys
 
