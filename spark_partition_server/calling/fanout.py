@@ -358,6 +358,7 @@ class Fanout:
     def _expire(self) -> None:
         """The deadline has come: whatever has not ended ends in an error."""
         for parcel in self._flying.values():
+            parcel.lane.used = 0.0  # it is looked at before it is used again
             self._end(parcel, timed_out(self._asked(parcel), self._timeout))
         for line in self._lines.values():
             _, lane = self._lanes.local.lanes.get(line.rank, (None, None))

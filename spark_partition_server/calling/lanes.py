@@ -21,7 +21,7 @@ from .room import Room
 from .routes import Routes
 from .ways import Ways
 
-__all__ = ["Lanes", "Local"]
+__all__ = ["IDLE", "Lanes", "Local"]
 
 SPARE_MAX = 4  # connections to one server that wait for another stream of a thread
 IDLE = 0.5  # seconds after which a connection is looked at before it is used: its server may have gone meanwhile

@@ -16,15 +16,13 @@ from .answers import closed, nobody_answers
 from .detours import DetourChannel
 from .errands import Errands
 from .exchange import Ended, Exchange
-from .lanes import Lanes
+from .lanes import IDLE, Lanes
 from .line import Line
 from .pending import PENDING, Pending
 from .requests import Requests
 from .routes import Routes
 
 __all__ = ["Links"]
-
-IDLE = 0.5  # seconds after which a connection is looked at before it is used: its server may have gone meanwhile
 
 
 class Links:

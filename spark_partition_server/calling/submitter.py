@@ -23,9 +23,9 @@ from ..wire.messages import Cancel, Frame
 from ..wire.payload import size_of
 from .answers import Answers, closed
 from .exchange import COLLECTED, COLLECTED_BYTES, Ended, Exchange, late
-from .lanes import Lanes
+from .lanes import IDLE, Lanes
 from .line import Line
-from .links import IDLE, Links
+from .links import Links
 from .pending import PENDING, Pending, Sleeper
 from .pump import Pump
 from .requests import Requests

@@ -14,7 +14,8 @@ from support.probe import LATE, LONG, switches
 from support.wait import wait_until
 
 from spark_partition_server import Client, ClientOptions
-from spark_partition_server.errors import Unavailable
+from spark_partition_server.errors import CallTimeout, Unavailable
+from spark_partition_server.net import lane
 from spark_partition_server.testing import LocalCluster
 
 MANY = {
@@ -75,3 +76,20 @@ def test_the_relay_is_taken_instead_and_told_of_once(astray, way, caplog):
     told = [record.getMessage() for record in caplog.records if "cannot be reached" in record.getMessage()]
     assert len(told) == 1
     assert "no answer within 0.2 s" in told[0]
+
+
+@pytest.mark.parametrize("way", ["call_all", "call_many"])
+def test_a_connection_over_which_nothing_arrives_is_left_after_they_have_timed_out(cluster, monkeypatch, way):
+    """As after a single call: a firewall that has forgotten it would cost each later call its whole time."""
+    client = cluster.client(options=ClientOptions(local=False, timeout=LONG))
+    assert client.call(1, "rank") == 1
+    (_, before) = client._lanes.local.lanes[1]
+    found = {
+        "call_all": lambda: client.call_all("wait", timeout=0.3, return_errors=True),
+        "call_many": lambda: client.call_many("wait", [(1,)], timeout=0.3, return_errors=True),
+    }[way]()
+    assert all(isinstance(one, CallTimeout) for one in found)
+    monkeypatch.setattr(lane, "cut", lambda _: True)
+    with pytest.raises(CallTimeout):  # its server is still at the other method
+        client.call(1, "rank", timeout=0.3)
+    assert client._lanes.local.lanes[1][1] is not before
