@@ -90,6 +90,7 @@ class Coordinator:
         self._changed = threading.Condition()
         self._port: int | None = None
         self._relay_port = 0
+        self._to_look = False  # the relay has yet to look who has come or gone
         self._loop: Loop | None = None
         self._membership: Membership | None = None
         self._relaying: Relaying
@@ -210,9 +211,14 @@ class Coordinator:
         try:
             self._note(effect)
         finally:
-            if isinstance(effect, (Joined, Left, Lost)):
-                self._call(lambda now: list(self._relaying.look(now)))
+            if isinstance(effect, (Joined, Left, Lost)) and not self._to_look:
+                self._to_look = True  # once for all that come and go together: it is a look at every lane
+                self._call(self._look)
             self.notify()  # also when a user's callback raised
+
+    def _look(self, now: float) -> list[Effect]:
+        self._to_look = False
+        return list(self._relaying.look(now))
 
     def _note(self, effect: Effect) -> None:
         if isinstance(effect, Joined):

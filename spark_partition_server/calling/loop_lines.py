@@ -186,21 +186,22 @@ class Lines:
         relayed = partial(self._line, partial(RelayedLine, coordinator=self._routes.coordinator, proved=proved), member)
         now = monotonic()
         door = self._entrance.door(now, deadline - now, timeout)
+        shut: Exception | None = None
         if door is not None:
-            endpoint, seconds = door
             try:
-                line = await self._opened(relayed(), endpoint, now + seconds)
+                line = await self._opened(relayed(), door.endpoint, now + door.seconds)
                 self._entrance.reached()
                 return line
             except (OSError, RemoteProtocolError) as error:
-                if self.closed:
-                    raise
-                self._entrance.missed(endpoint, error, monotonic(), seconds)
+                shut = error
         line = relayed()
         try:
-            return await self._opened(line, self._routes.coordinator, monotonic() + timeout)
+            await self._opened(line, self._routes.coordinator, monotonic() + timeout)
         except OSError as error:
             raise OSError(f"{line.endpoint} does not answer: {error}") from error
+        if door is not None and shut is not None:
+            self._entrance.missed(door, shut, monotonic())
+        return line
 
     async def _locally(self, member: Member, by: float) -> Line | None:
         """A connection within this host. That it can be made at all is the proof that the server is on this host."""

@@ -67,6 +67,18 @@ class Notice:
         )
 
 
+class Door(NamedTuple):
+    """The relay's door, as one attempt to connect to it sees it.
+
+    Attributes:
+        endpoint: where it is.
+        seconds: that the attempt may take.
+    """
+
+    endpoint: str
+    seconds: float
+
+
 class Entrance:
     """Where the relay is entered: at its door, or, where that cannot be reached, at the coordinator's own port.
 
@@ -81,8 +93,8 @@ class Entrance:
         self._reach = Reach("auto")
         self._told = False
 
-    def door(self, now: float, remaining: float, timeout: float) -> tuple[str, float] | None:
-        """The door, and seconds that an attempt to connect to it may take; None: do without it.
+    def door(self, now: float, remaining: float, timeout: float) -> Door | None:
+        """The door, if an attempt to connect to it is to be made.
 
         Args:
             remaining: seconds that the call has.
@@ -90,15 +102,15 @@ class Entrance:
         """
         port = self._calls.relay_port
         seconds = self._reach.direct(port, now, remaining, timeout) if port else None
-        return None if seconds is None else (tcp_endpoint(host_of(self._coordinator), port), seconds)
+        return None if seconds is None else Door(tcp_endpoint(host_of(self._coordinator), port), seconds)
 
     def reached(self) -> None:
         """The door could be reached."""
         self._reach.reached(self._calls.relay_port)
 
-    def missed(self, door: str, error: BaseException, now: float, seconds: float) -> None:
-        """The door could not be reached within so many seconds, so the coordinator's own port is tried."""
-        proved = waited(error, seconds)
+    def missed(self, door: Door, error: BaseException, now: float) -> None:
+        """The door could not be reached, and the coordinator's own port could."""
+        proved = waited(error, door.seconds)
         self._reach.missed(self._calls.relay_port, now, proved)
         if proved < SHORT:
             return  # a call with next to no time left has found out nothing to tell
@@ -108,7 +120,7 @@ class Entrance:
             level,
             "the relay's door at %s cannot be reached from here (%s): relayed calls go by way of %s, which takes "
             "longer. Let clients connect to that port of the driver as well (docs/deploying.md, 'Relay')",
-            *(door, str(error) or "no answer in time", self._coordinator),
+            *(door.endpoint, str(error) or "no answer in time", self._coordinator),
         )
 
 
@@ -245,18 +257,21 @@ class Ways:
         coordinator, timeout = self._routes.coordinator, self._options.connect_timeout
         now = monotonic()
         door = self._entrance.door(now, deadline - now, timeout)
+        missed: Exception | None = None
         if door is not None:
-            endpoint, seconds = door
             try:
-                lane = coordinator_lane(endpoint, now + seconds)
+                lane = coordinator_lane(door.endpoint, now + door.seconds)
                 self._entrance.reached()
                 return lane
             except (OSError, RemoteProtocolError) as error:
-                self._entrance.missed(endpoint, error, monotonic(), seconds)
+                missed = error
         try:
-            return coordinator_lane(coordinator, min(deadline, monotonic() + timeout))
+            lane = coordinator_lane(coordinator, min(deadline, monotonic() + timeout))
         except OSError as error:
             raise cannot_connect(f"the relay {coordinator}", member.rank, method, error) from error
+        if door is not None and missed is not None:
+            self._entrance.missed(door, missed, monotonic())
+        return lane
 
 
 def _life(member: Member) -> tuple[str, int]:

@@ -113,7 +113,7 @@ def _bind(socket: zmq.Socket[bytes], host: str, ports: tuple[int, int] | None) -
 
 
 def raise_descriptor_limit(members: int) -> None:
-    """Raises this process's soft limit of open files: room for every member and as many clients.
+    """Raises this process's soft limit of open files: room for every member and its lane, and as many clients.
 
     At the limit libzmq tries to accept for ever, with a whole core, and whoever is outside learns nothing.
 
@@ -124,7 +124,7 @@ def raise_descriptor_limit(members: int) -> None:
     needed = _open_descriptors() + members + DESCRIPTORS_SPARE
     if hard != resource.RLIM_INFINITY and hard < needed:
         raise TooFewDescriptors(members, needed, hard)
-    wanted = needed + members + DESCRIPTORS_SPARE
+    wanted = needed + 2 * members + DESCRIPTORS_SPARE
     if soft == resource.RLIM_INFINITY or soft >= wanted:
         return
     allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)

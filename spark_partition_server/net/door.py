@@ -25,6 +25,7 @@ from .clock import monotonic
 from .connection import Connection
 from .connections import READ, TICK, Connections
 from .control import CONTROL_FRAME_BYTES
+from .endpoints import keep_alive
 
 __all__ = ["DOOR_BACKLOG_BYTES", "Door", "Rules", "is_of_the_door"]
 
@@ -167,6 +168,10 @@ class Door(Connections):
 
     # --------------------------------------------------------------------------------------------- helpers
 
+    def _accept(self, accepted: socket.socket) -> None:
+        keep_alive(accepted)
+        super()._accept(accepted)
+
     def _take(self, frames: Frames, received: float, caller: Connection) -> None:
         """A message has come; what follows from it is sent by ``send``."""
         if type(caller) is not Connection:
@@ -176,11 +181,16 @@ class Door(Connections):
         for index, frame in enumerate(frames[:heads]):
             if type(frame) is not bytes:  # long, so received into memory of its own
                 frames[index] = bytes(frame)
-        passed = self._passing.receive(name, frames, received)  # type: ignore[arg-type]  # of which it reads the heads
-        if passed is None:
-            passed = self._other(name, frames)
-        if passed:
-            self._forward(passed)
+        try:
+            # what is not octets is memory that was received into, behind the heads, and is not looked into
+            passed = self._passing.receive(name, frames, received)  # type: ignore[arg-type]
+            if passed is None:
+                passed = self._other(name, frames)
+            if passed:
+                self._forward(passed)
+        except Exception:  # of one connection; the loop is everybody's
+            log.exception("a message at the relay's door could not be dealt with: a bug of this library")
+            self._closing.append(caller)
 
     def _other(self, name: bytes, frames: Frames) -> list[Forward]:
         """What is not relayed: a member's ATTACH, or nothing that is taken here."""

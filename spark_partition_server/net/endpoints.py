@@ -33,6 +33,7 @@ __all__ = [
     "host_of",
     "is_loopback",
     "is_wildcard",
+    "keep_alive",
     "may_share",
     "parse",
     "tcp_endpoint",
@@ -40,6 +41,9 @@ __all__ = [
 
 BACKLOG = 4096  # a whole cluster may connect at once; the default of 100 costs it SYN retries of a second
 ANY_PORT = (0, 0)
+# Seconds, and probes: firewalls forget idle connections after a minute. And ms that octets may wait to be acknowledged,
+# those included for which the other host has no room: a busy process may not read for a while.
+KEPT_ALIVE = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 4, "TCP_USER_TIMEOUT": 60_000}
 RESENT = 3  # times that the kernel has sent the same octets again without a word from the other host: over a second
 _CREDENTIALS = struct.Struct("@iII")  # pid, uid, gid
 _RESENT = struct.Struct("@2xBB")  # of the kernel's tcp_info: times that data, and that a probe, was sent again
@@ -243,6 +247,14 @@ class Beginning:
                 begun.close()
                 if not self.left or not isinstance(error, OSError):
                     raise
+
+
+def keep_alive(connected: socket.socket) -> None:
+    """For a connection over which nothing may come for long: firewalls do not forget it, and its end is noticed."""
+    connected.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in KEPT_ALIVE.items():
+        if hasattr(socket, name):
+            connected.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
 
 def _settle(connecting: socket.socket) -> None:

@@ -19,6 +19,7 @@ from ..wire.zmtp import Frames
 from .clock import monotonic
 from .connection import Connection
 from .connections import Answer, Gone
+from .endpoints import keep_alive
 from .lane import Lane
 from .listener import Listener
 from .relay_lane import RELAYED_BYTES_MAX
@@ -125,6 +126,7 @@ class MemberLane:
         assert lane is not None
         self._relayed = Relayed(self._run_id, self._limit)
         connected, engine = lane.release()
+        keep_alive(connected)
         self._listener.adopt(connected, engine, self._take, self._ended)
 
     def _take(self, frames: Frames, received: float, connection: Connection) -> Sequence[Frame] | None:

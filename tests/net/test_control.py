@@ -165,7 +165,7 @@ REFUSED = (
 
 
 @pytest.mark.parametrize(("soft", "hard", "members", "then"), [
-    (100, 1000, 200, "564 1000"),  # for the members, as many clients, and what else there is
+    (100, 1000, 200, "764 1000"),  # for the members, their lanes, as many clients, and what else there is
     (100, 1000, 800, "1000 1000"),  # no more than it may
     (500, 1000, 50, "500 1000"),
     (100, 1000, 900, "1000 1000"),
