@@ -70,7 +70,9 @@ def open_redis(regime: Regime, stack: ExitStack) -> dict[str, Variant]:
             if time.monotonic() > deadline:
                 raise
             time.sleep(0.05)
-    return {name: Variant(Asking(one.get, one.close), process.pid) for name, one in clients.items()}
+    # redis-py without hiredis is slower, and its figure no bar
+    parser = "" if redis.utils.HIREDIS_AVAILABLE else ", without hiredis"
+    return {name + parser: Variant(Asking(one.get, one.close), process.pid) for name, one in clients.items()}
 
 
 # ----------------------------------------------------------------------------------- servers in Python
