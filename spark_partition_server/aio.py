@@ -190,6 +190,7 @@ class Client(LoopKeyedCalls):
         Raises:
             TypeError, MessageTooLarge: an argument cannot be sent.
             CallError, ClusterError: as ``call``, from the iterator. ``StreamLost``: half-way.
+            ValueError: ``credit`` is no number of items above 0.
         """
         rank = rank_of(partition)
         check_credit(credit)

@@ -220,6 +220,7 @@ class Client(KeyedCalls):
 
         Raises:
             CallError, TypeError, ClusterError: as ``call``; here, or from the iterator. ``StreamLost``: half-way.
+            ValueError: ``credit`` is no number of items above 0.
         """
         rank = rank_of(partition)
         check_credit(credit)

@@ -43,6 +43,7 @@ def test_links_lead_somewhere(path):
 def test_a_broken_link_is_found(tmp_path):
     """The counter-proof: a file that is not there, a heading that is not."""
     (tmp_path / "other.md").write_text("# One `name`, and more\n")
-    text = "# Here\n[a](other.md) [b](other.md#one-name-and-more) [c](#here)\n[d](https://x.org) [e](gone.md) [f](#gone)\n"
+    good = "# Here\n[a](other.md) [b](other.md#one-name-and-more) [c](#here) [d](https://x.org)\n"
+    text = good + "[e](gone.md) [f](#gone)\n"
     (tmp_path / "this.md").write_text(text)
     assert broken(tmp_path / "this.md", text) == ["gone.md", "#gone"]
