@@ -136,7 +136,9 @@ class PartitionServer:
         except ClusterError:
             raise  # the coordinator knows, or cannot be told
         except (Exception, SystemExit) as error:
-            if not life.registered:
+            if life.registered:
+                life.leave(Code.UNAVAILABLE, _text(error))
+            else:
                 life.no_server(Code.INIT_FAILED, error)
             raise
         life.leave(Code.OK, "")
@@ -262,8 +264,7 @@ class _Life:
         detail = "".join(traceback.format_exception(error))
         with contextlib.suppress(Exception):
             self._open("", "")
-            text = error.reason if isinstance(error, PortUnavailable) else f"{type(error).__name__}: {error}"
-            self.leave(code, shorten(text, TEXT_CHARS_MAX - 100), shorten(detail, DETAIL_CHARS_MAX))
+            self.leave(code, _text(error), shorten(detail, DETAIL_CHARS_MAX))
 
     def leave(self, code: Code, text: str, detail: str = "") -> None:
         """GOODBYE."""
@@ -332,6 +333,12 @@ class _Life:
             self.server.shutdown(reason, grace)
         except Exception:
             log.exception("shutdown failed partition=%d", self.who.rank)
+
+
+def _text(error: BaseException) -> str:
+    """For GOODBYE."""
+    text = error.reason if isinstance(error, PortUnavailable) else f"{type(error).__name__}: {error}"
+    return shorten(text, TEXT_CHARS_MAX - 100)
 
 
 def _failure(ended: Ended, who: Identity, coordinator: str) -> Exception:

@@ -190,6 +190,27 @@ def test_mistakes_with_the_server_are_told_before_anything_starts():
             local_cluster(wrong, [[]])  # type: ignore[arg-type]
 
 
+class Perishing(PartitionServer):
+    """Serves for a while, and fails."""
+
+    def _launch_server(self) -> None:
+        self._register()
+        RELEASE.wait(LONG)
+        raise ValueError("the disk is gone")
+
+
+def test_a_server_that_fails_while_it_serves_says_goodbye(caplog):
+    """[8.5] To leave, it MUST send one GOODBYE: nobody must wait for the end of its lease to learn that it has gone."""
+    RELEASE.clear()
+    with local_cluster(Perishing(), [[]]) as cluster:
+        coordinator = cluster.coordinator
+        assert coordinator is not None
+        assert list(coordinator.hosts) == [0]
+        RELEASE.set()
+        assert coordinator.wait(lambda: not coordinator.hosts, 10.0)  # the lease is 15 s
+    assert "left partition=0 code=UNAVAILABLE text=ValueError: the disk is gone" in caplog.text
+
+
 def test_a_query_server_of_which_nothing_can_be_called_is_warned_of(caplog):
     """The mark is forgotten soon; without a word every call would fail. It serves all the same, for its result."""
 
