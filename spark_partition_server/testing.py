@@ -97,9 +97,9 @@ class LocalCluster:
         url = coordinator.get_url()
         assert url is not None
         coordinator.set_stop_callback(self._stop_asked)
-        connection = connection_file.Connection(url, coordinator.run_id, coordinator.admin_token)
-        self.connection_file = str(connection_file.write(connection))
         try:
+            connection = connection_file.Connection(url, coordinator.run_id, coordinator.admin_token)
+            self.connection_file = str(connection_file.write(connection))
             for rank in range(size):
                 self.launch(rank)
             complete = coordinator.wait(lambda: bool(coordinator.full_cluster or self.failures), self._start_timeout)

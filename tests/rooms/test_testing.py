@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from support.probe import LONG, Page
 
-from spark_partition_server import PartitionServer, QueryServer, method
+from spark_partition_server import PartitionServer, QueryServer, connection_file, method
 from spark_partition_server.errors import InvalidCluster, NotStarted, PartitionInitError, StartTimeout, Unavailable
 from spark_partition_server.options import ClusterOptions
 from spark_partition_server.testing import local_cluster
@@ -209,6 +209,19 @@ def test_a_server_that_fails_while_it_serves_says_goodbye(caplog):
         RELEASE.set()
         assert coordinator.wait(lambda: not coordinator.hosts, 10.0)  # the lease is 15 s
     assert "left partition=0 code=UNAVAILABLE text=ValueError: the disk is gone" in caplog.text
+
+
+def test_a_cluster_that_cannot_write_its_connection_file_leaves_nothing_behind(monkeypatch):
+    """A full disk: the coordinator, which runs already, ends."""
+
+    def full(connection: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(connection_file, "write", full)
+    cluster = local_cluster(Count(), [[1]])
+    with pytest.raises(OSError, match="No space left"), cluster:
+        pass
+    assert cluster.coordinator is None
 
 
 def test_a_query_server_of_which_nothing_can_be_called_is_warned_of(caplog):
