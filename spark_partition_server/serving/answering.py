@@ -133,7 +133,7 @@ class Answering:
         kept: list[Frames] = []
         taken_back: set[int] = set()
         for frames in reversed(messages):
-            kind = self._kinds.get(bytes(frames[0])) if len(frames[0]) == codec.PREAMBLE_BYTES else None
+            kind = self._kind(frames[0])
             if taken_back and kind in CANCELLABLE and _call_of(frames) in taken_back:
                 continue
             if kind is Kind.CANCEL:
@@ -142,6 +142,10 @@ class Answering:
             kept.append(frames)
         kept.reverse()
         return kept
+
+    def _kind(self, preamble: Frame) -> Kind | None:
+        """What is taken here, by its preamble; None: another message, or none at all, however long it may be."""
+        return self._kinds.get(bytes(preamble)) if len(preamble) == codec.PREAMBLE_BYTES else None
 
     def gone(self, caller: Caller) -> None:
         """A caller's connection has ended."""
@@ -203,7 +207,7 @@ class Answering:
         return answer
 
     def _answer_other(self, frames: Frames, received: float, caller: Caller) -> list[Frame] | None:
-        kind = self._kinds.get(bytes(frames[0])) or codec.read_preamble(frames[0], self._run_id)
+        kind = self._kind(frames[0]) or codec.read_preamble(frames[0], self._run_id)
         if kind is Kind.REQUEST:
             return self._answer_request(frames, received, caller)
         if kind is Kind.BATCH:
