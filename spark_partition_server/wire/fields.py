@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import MISSING, field
-from typing import Any, TypeAlias
+from typing import Any
 
 from .codes import Code
+from .framing import Frame
 
 __all__ = [
     "BATCH_MAX",
@@ -35,8 +36,6 @@ __all__ = [
     "some_frames",
     "some_octets",
 ]
-
-Frame: TypeAlias = "bytes | bytearray | memoryview"
 
 # Limits, each with its reason; PROTOCOL.md, section 12, repeats them.
 FIELDS_BYTES_MAX = 64 * 1024  # decoding msgpack can cost a hundred times its size
