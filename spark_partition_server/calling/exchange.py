@@ -15,7 +15,6 @@ from ..core.inflight import Inflight
 from ..errors import (
     CallError,
     CallOutcomeUnknown,
-    CallTimeout,
     MessageTooLarge,
     Overloaded,
     RemoteProtocolError,
@@ -284,11 +283,13 @@ def asked(pending: Pending, channel: Channel) -> Asked:
     return Asked(pending.rank, pending.method, channel.endpoint, pending._call_id)
 
 
-def late(pending: Pending) -> CallTimeout:
-    """The error of a call whose time is over."""
+def late(pending: Pending) -> CallError:
+    """The error of a call whose time is over: where it waits for another try, that of the last."""
     channel, seconds = pending._channel, pending._deadline - pending._started
     if channel is not None and pending._mark <= channel.handed:
         return timed_out(asked(pending, channel), seconds)
+    if channel is None and pending._failure is not None:
+        return pending._failure
     error = never_sent(pending.rank, pending.method, seconds)
     if channel is not None:
         error.endpoint = channel.endpoint

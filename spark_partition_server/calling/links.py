@@ -83,7 +83,7 @@ class Links:
         assert line.member is not None
         remaining = pending._deadline - now
         frames = self._requests.frames(pending._call_id, pending.method, remaining, line.member, pending._payload)
-        pending._tried = line.member
+        pending._tried, pending._failure = line.member, None
         self._exchange.enqueue(pending, line, channel, frames)
 
     def revisit(self) -> None:
@@ -108,6 +108,7 @@ class Links:
         now = monotonic()
         looking: list[_Failed] = []
         for pending, error in failed:
+            pending._failure = error
             if self._exchange.closed:
                 self._end(pending, closed(pending.rank, pending.method), ended)
                 continue

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from concurrent.futures import CancelledError, Future
 from typing import TYPE_CHECKING, Any
 
+from ..errors import CallError
 from ..wire.messages import Frame, Member
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ class Pending(Future[Any]):
         "_call_id",
         "_channel",
         "_deadline",
+        "_failure",
         "_line",
         "_mark",
         "_octets",
@@ -89,6 +91,7 @@ class Pending(Future[Any]):
         self._call_id = 0
         self._channel: Channel | None = None  # over which the request goes; None: it waits for one
         self._tried: Member | None = None  # whom the last try went to, or was to go to
+        self._failure: CallError | None = None  # of the last try, while it waits for another
         self._mark = 0  # the request has certainly not left whole while ``channel.handed`` is below it
 
     def result(self, timeout: float | None = None) -> Any:

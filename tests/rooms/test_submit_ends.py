@@ -170,6 +170,23 @@ def test_a_call_is_not_failed_by_an_attempt_that_had_less_time(client, monkeypat
     assert patient.result() == 1
 
 
+def test_a_call_that_ends_before_another_try_tells_what_the_last_has_failed_with(client, monkeypatch):
+    """As ``call`` does: that its server refuses connections says more than that the time was over."""
+    over, tries = threading.Event(), []
+
+    def channel(*where: Any) -> Any:
+        tries.append(where)
+        if len(tries) > 1:
+            over.wait(LONG)
+        raise Unavailable("cannot connect: refused", rank=1, method="rank")
+
+    monkeypatch.setattr(client._lanes, "channel", channel)
+    error = client.submit(1, "rank", timeout=0.5).exception()
+    over.set()
+    assert isinstance(error, Unavailable)
+    assert "refused" in str(error)
+
+
 def test_a_connection_that_ended_while_nobody_called(client):
     """Idle, and its server is another by now: found out before a request is sent over it."""
     client.submit(1, "rank").result()
