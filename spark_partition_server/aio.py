@@ -61,7 +61,9 @@ def connect(
     """
     found = connection_file.read(path)
     given = ClientOptions.given(options, timeout=timeout, route=route)
-    return Client(found.coordinator, found.run_id, given, partitioner=partitioner)
+    client = Client(found.coordinator, found.run_id, given, partitioner=partitioner)
+    client._routes.file = path
+    return client
 
 
 class Client(LoopKeyedCalls):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
@@ -62,10 +63,12 @@ class LoopRoutes:
     Attributes:
         calls: the view.
         closed: nothing is asked any more.
+        file: the connection file that the client comes from; None: none. The stop of the cluster removes it.
     """
 
     def __init__(self, coordinator: str, run_id: bytes, failure: Failure | None, scratch: memoryview) -> None:
         self.calls = Calls()
+        self.file: str | os.PathLike[str] | None = None
         self.coordinator = coordinator
         self._run_id = run_id
         self._failure = failure
@@ -110,7 +113,7 @@ class LoopRoutes:
                     if self.calls.view_number:
                         return  # what is known has to do
                     raise unasked(self.coordinator, deadline - began)
-                raise coordinator_lost(self.coordinator, TimeoutError("no answer by the deadline"))
+                raise coordinator_lost(self.coordinator, TimeoutError("no answer by the deadline"), self.file)
             if not task.cancelled():
                 task.result()
 
@@ -149,7 +152,7 @@ class LoopRoutes:
                     raise other_run(self.coordinator) from error
                 if last:
                     reason = error if str(error) else TimeoutError("no answer by the deadline")
-                    raise coordinator_lost(self.coordinator, reason) from error
+                    raise coordinator_lost(self.coordinator, reason, self.file) from error
 
     async def _ask(self) -> View:
         desk = self._desk

@@ -140,14 +140,14 @@ class Routes:
             if self.calls.view_number:
                 return
             raise unasked(self.coordinator, seconds) from error
-        if self.file is not None and not os.path.exists(self.file):
-            text = f"its connection file {os.fspath(self.file)!r} is gone and its coordinator does not answer ({error})"
-            raise ClusterClosed(f"the cluster has stopped: {text}") from error
-        raise coordinator_lost(self.coordinator, error) from error
+        raise coordinator_lost(self.coordinator, error, self.file) from error
 
 
-def coordinator_lost(endpoint: str, error: Exception) -> CoordinatorLost:
-    """The coordinator did not answer."""
+def coordinator_lost(endpoint: str, error: Exception, file: str | os.PathLike[str] | None) -> ClusterError:
+    """The coordinator did not answer: what that means to a client that comes from a connection file, or from none."""
+    if file is not None and not os.path.exists(file):
+        text = f"its connection file {os.fspath(file)!r} is gone and its coordinator does not answer ({error})"
+        return ClusterClosed(f"the cluster has stopped: {text}")
     text = f"the coordinator at {endpoint} does not answer ({error}): is the driver running, and can it be reached"
     return CoordinatorLost(f"{text} from here?")
 

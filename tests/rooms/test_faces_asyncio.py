@@ -6,12 +6,12 @@ import asyncio
 
 import pytest
 from support.lanes import Acceptor
-from support.loops import client_of
+from support.loops import beside, client_of
 from support.probe import LONG, switches
 from support.wait import until, wait_until
 
 from spark_partition_server import aio
-from spark_partition_server.errors import CallTimeout, Overloaded, Unavailable
+from spark_partition_server.errors import CallTimeout, ClusterClosed, Overloaded, Unavailable
 from spark_partition_server.wire.messages import Member
 
 # ----------------------------------------------------------------------------------------- coming and going
@@ -29,6 +29,20 @@ def test_another_process_needs_the_connection_file_only(cluster, run):
         await client.aclose()
         with pytest.raises(Unavailable, match="client is closed"):
             await client.call(1, "rank")
+
+    run(main())
+
+
+def test_a_client_of_a_connection_file_learns_that_its_cluster_has_stopped(cluster, run):
+    """From the file, which is gone, and the coordinator, which does not answer; as the blocking client does."""
+
+    async def main() -> None:
+        async with aio.connect(cluster.connection_file, timeout=LONG) as client:
+            assert await client.call_all("rank") == [0, 1, 2]
+            await beside(cluster.stop)
+            for ask in (lambda: client.call(1, "run", "x"), lambda: client.call_many("get", [(1, "b")])):
+                with pytest.raises(ClusterClosed, match=r"the cluster has stopped: its connection file .* is gone"):
+                    await ask()
 
     run(main())
 
