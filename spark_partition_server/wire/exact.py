@@ -34,6 +34,7 @@ OCTETS_BESIDE_MIN: Final = 65536  # the same of bytes and bytearray, which take 
 BESIDE_MAX: Final = FRAMES_MAX - 3  # preamble, fields, the value itself; what is beyond goes in place
 PACKER_BYTES: Final = 4096  # of a packer's memory at first; it grows
 KEPT_BYTES: Final = 64 * 1024  # a packer that has grown beyond this is given up
+ROWS_MIN: Final = 8  # tuples of one length in a list that are written as one; fewer gain nothing
 DEEP: Final = 200  # levels at which somebody who looks for the culprit stops looking
 
 Dumps = Callable[[Any], bytes]
@@ -51,6 +52,15 @@ class _Apart:
 
     def __init__(self, item: Any) -> None:
         self.item = item
+
+
+class _Rows:
+    """A list of tuples of one length: the packer comes back to ask about it, rather than about each of them."""
+
+    __slots__ = ("items",)
+
+    def __init__(self, items: list[tuple[Any, ...]]) -> None:
+        self.items = items
 
 
 class ExactEncoder:
@@ -95,13 +105,15 @@ class ExactEncoder:
     def _packed(self, pack: Any, value: Any) -> bytes:
         kind = type(value)
         if kind in _MISREAD or (kind is bytes and len(value) >= OCTETS_BESIDE_MIN):
-            value = _Apart(value)
+            shaped: Any = _Apart(value)
+        else:
+            shaped = _Rows(value) if kind is list and _is_rows(value) else value
         try:
-            octets: bytes = pack(value)
+            octets: bytes = pack(shaped)
         except UnicodeEncodeError:  # a surrogate that stands alone; to let them pass makes every text slower
             self._frames.clear()
             pack = self._packer("surrogatepass")
-            octets = pack(value)
+            octets = pack(shaped)
         # Without the header of a byte string there is none, and nothing that was taken for one.
         if kind in _CONTAINERS and (b"\xc4" in octets or b"\xc5" in octets or b"\xc6" in octets) and _is_apart(value):
             self._frames.clear()
@@ -133,6 +145,8 @@ def _special(frames: list[Frame], dumps: Dumps | None, item: Any) -> Any:
         return make(item)
     if kind is _Apart:
         return _octets(item.item, frames)
+    if kind is _Rows:
+        return [_MARK[ExactKind.ROWS], len(item.items[0]), *chain.from_iterable(item.items)]
     numpy = sys.modules.get("numpy")  # a value can hold an array only where numpy is loaded
     if numpy is not None:
         if (kind is numpy.ndarray or kind is numpy.memmap) and (not item.dtype.hasobject or dumps is None):
@@ -224,6 +238,13 @@ def _place(octets: Frame, frames: list[Frame], least: int) -> Any:
         return bytes(octets)
     frames.append(octets)
     return len(frames)
+
+
+def _is_rows(items: list[Any]) -> bool:
+    """Whether a list has nothing but tuples of one length, and enough of them."""
+    if len(items) < ROWS_MIN or type(items[0]) is not tuple or not items[0]:
+        return False
+    return set(map(type, items)) == {tuple} and len(set(map(len, items))) == 1
 
 
 # -------------------------------------------------------------------------------------- the second pass

@@ -11,7 +11,7 @@ EMPTY_MARK: Final = b"\xc7\x00"  # how every mark begins: ext 8 with no data; it
 
 
 class ExactKind(IntEnum):
-    """What an array of msgpack stands for whose first item is such a mark; the last two hold their value as data."""
+    """What an array stands for whose first item is such a mark; INTEGER and COMPLEX have their value as data."""
 
     TUPLE = 16
     SET = 17
@@ -28,6 +28,7 @@ class ExactKind(IntEnum):
     PICKLE = 28
     INTEGER = 29
     COMPLEX = 30
+    ROWS = 31
 
 
 def integer_octets(number: int) -> int:

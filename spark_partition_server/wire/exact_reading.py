@@ -142,6 +142,14 @@ def _unique(made: Any, items: list[Any]) -> Any:
     return made
 
 
+def _rows(reading: _Reading, items: list[Any]) -> list[tuple[Any, ...]]:
+    width, count = items[0], len(items) - 1
+    if type(width) is not int or not 0 < width <= count or count % width:
+        raise ValueError(f"{count} items are no rows of {width!r:.40}")
+    del items[0]
+    return list(zip(*[iter(items)] * width, strict=True))
+
+
 def _octets(reading: _Reading, items: list[Any]) -> bytes:
     (where,) = items
     return bytes(reading.place(where))  # no copy of what is bytes already
@@ -241,5 +249,6 @@ _MARKS: Final[dict[int, _Mark]] = {
         (ExactKind.TIMEDELTA, _timedelta),
         (ExactKind.TIMEZONE, _timezone),
         (ExactKind.PICKLE, _pickle),
+        (ExactKind.ROWS, _rows),
     )
 }

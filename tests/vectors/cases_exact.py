@@ -21,6 +21,7 @@ __all__ = ["exact_cases", "exact_text"]
 TUPLE, SET, FROZENSET, OCTETS, BYTEARRAY, ARRAY, SCALAR = (ExtType(code, b"") for code in range(16, 23))
 DATE, TIME, DATETIME, TIMEDELTA, TIMEZONE, PICKLE = (ExtType(code, b"") for code in range(23, 29))
 INTEGER, COMPLEX = 29, 30
+ROWS = ExtType(31, b"")
 
 Case = dict[str, Any]
 
@@ -53,6 +54,8 @@ def exact_cases() -> Iterator[Case]:
     yield from _numpy()
     yield from _acceptable()
     yield from _broken()
+    yield from _broken_items()
+    yield from _cut()
 
 
 def valid(name: str, expression: str, *frames: Any) -> Case:
@@ -95,6 +98,12 @@ def _marked() -> Iterator[Case]:
     yield valid("tuple.empty", "()", b"\x91\xc7\x00\x10")
     yield valid("tuple", "(1, 'a')", b"\x93\xc7\x00\x10\x01\xa1a")
     yield valid("tuple.key", "{(1, (2,)): [()]}", {(TUPLE, 1, (TUPLE, 2)): [[TUPLE]]})
+    yield valid("rows", "[(1, 'a')] * 8", [ROWS, 2, *[1, "a"] * 8])
+    yield valid("rows.too-few", "[(1, 'a')] * 7", [[TUPLE, 1, "a"]] * 7)
+    yield valid("rows.of-nothing", "[()] * 8", [[TUPLE]] * 8)
+    yield valid("rows.not-alike", "[(1,)] * 8 + [()]", [*[[TUPLE, 1]] * 8, [TUPLE]])
+    yield valid("rows.not-all", "[(1,)] * 8 + [1]", [*[[TUPLE, 1]] * 8, 1])
+    yield valid("rows.within", "[[(1,)] * 8]", [[[TUPLE, 1]] * 8])
     yield valid("set.empty", "set()", [SET])
     yield valid("set", "{7}", [SET, 7])
     yield valid("frozenset", "{frozenset(), frozenset([(1,)])} - {frozenset()}", [SET, [FROZENSET, [TUPLE, 1]]])
@@ -133,6 +142,8 @@ def _acceptable() -> Iterator[Case]:
 
     yield acceptable("wide.integer", "5", b"\xcf" + bytes(7) + b"\5")
     yield acceptable("wide.tuple", "(5,)", b"\xdc\x00\x02\xc7\x00\x10\x05")
+    yield acceptable("rows.few", "[(1, 2), (3, 4)]", [ROWS, 2, 1, 2, 3, 4])
+    yield acceptable("rows.one-by-one", "[(1,)] * 8", [[TUPLE, 1]] * 8)
     yield acceptable("small-beside", "bytearray(b'ab')", [BYTEARRAY, 1], b"ab")
     yield acceptable("octets.small-beside", "b'ab'", [OCTETS, 1], b"ab")
     yield acceptable("array.small-beside", "array('|u1', (1,), 'C', '07')", [ARRAY, 1, "|u1", [1], "C"], b"\7")
@@ -152,7 +163,14 @@ def _broken() -> Iterator[Case]:
         "mark-as-key": (b"\x81\xc7\x00\x10\x01",),
         "mark-with-data": ([ExtType(16, b"a")],),
         "number-without-data": ([ExtType(INTEGER, b"")],),
-        "unknown-mark": ([ExtType(31, b"")],),
+        "unknown-mark": ([ExtType(32, b"")],),
+        "rows-none": ([ROWS, 1],),
+        "rows-no-length": ([ROWS],),
+        "rows-cut": ([ROWS, 2, 1, 2, 3],),
+        "rows-of-0": ([ROWS, 0, 1],),
+        "rows-too-long": ([ROWS, 2**40, 1, 2],),
+        "rows-negative": ([ROWS, -1, 1],),
+        "rows-true": ([ROWS, True, 1],),
         "ext-of-the-query-plane": (ExtType(1, packb([1, "<i2", [2], "C"])), pair),
         "integer-that-fits": (ExtType(INTEGER, bytes(8) + b"\1"),),
         "integer-too-long": (ExtType(INTEGER, b"\0" + bytes.fromhex("010000000000000000")),),
@@ -172,6 +190,13 @@ def _broken() -> Iterator[Case]:
         "octets-none": ([OCTETS],),
         "octets-text": ([OCTETS, "a"],),
         "bytearray-two": ([BYTEARRAY, b"a", b"b"],),
+    }.items():
+        yield case(f"broken.{name}", "invalid", None, *frames)
+
+
+def _broken_items() -> Iterator[Case]:
+    pair = bytes.fromhex("01000200")
+    for name, frames in {
         "array-object": ([ARRAY, bytes(8), "|O", [1], "C"],),
         "array-short": ([ARRAY, pair, "<i2", [1], "C"],),
         "array-long": ([ARRAY, pair, "<i2", [3], "C"],),
@@ -193,6 +218,9 @@ def _broken() -> Iterator[Case]:
         "deep": (b"\x91" * 2000 + b"\xc0",),
     }.items():
         yield case(f"broken.{name}", "invalid", None, *frames)
+
+
+def _cut() -> Iterator[Case]:
     whole = packb({"a": [TUPLE, 1, [SET, "x"], [BYTEARRAY, b"y"]], "b": ExtType(INTEGER, b"\1" + bytes(8))})
     for cut in range(1, len(whole)):
         yield case(f"broken.cut-{cut}", "invalid", None, whole[:cut])

@@ -148,6 +148,23 @@ def test_a_map_memory_array_arrives_as_an_array(tmp_path):
     assert same(there_and_back(mapped), numpy.array([1, 2, 3], "<i4"))
 
 
+CELLS = LEAVES | HASHABLE | st.binary().map(bytearray)
+
+
+@given(rows=st.integers(1, 3).flatmap(lambda width: st.lists(st.tuples(*[CELLS] * width), min_size=8, max_size=12)))
+def test_many_tuples_of_one_length_come_back(rows):
+    """They are written as one, unless something in them goes beside."""
+    assert same(there_and_back(rows), rows)
+
+
+@pytest.mark.parametrize("cell", [1.5, b"x", bytearray(b"x"), "\ud800", (1,), numpy.arange(3)])
+def test_what_is_in_many_tuples_keeps_its_type(cell):
+    """Also where the packer has to begin anew."""
+    assert same(there_and_back([(number, cell) for number in range(10)]), [(number, cell) for number in range(10)])
+    with pytest.raises(TypeError, match=r"value\[3\]\[1\] is of type .*Alone"):
+        encode_exact([(number, Alone() if number == 3 else cell) for number in range(10)])
+
+
 # ---------------------------------------------------------------------------------------- beside the msgpack
 
 LARGE = random.Random(4).randbytes(OCTETS_BESIDE_MIN)
