@@ -23,7 +23,7 @@ from support.schedules import (
     text_of,
 )
 
-from spark_partition_server.core.collectives import choice, everywhere, memory, trees, values
+from spark_partition_server.core.collectives import choice, everywhere, hosts, memory, trees, values
 from spark_partition_server.core.collectives.steps import among
 
 # ------------------------------------------------------------------------------------------------- parcels
@@ -261,13 +261,65 @@ def test_every_choice_is_right(size, octets):
     assert [rank.error or rank.result for rank in world.ranks] == ["right"] * size
 
 
-def test_a_schedule_among_some_ranks_of_a_group():
-    """Reduce on each host, then among one rank of each, then back: one algorithm made of three."""
-    hosts = [[0, 3, 5], [1, 2], [4]]
+HOSTS = [["a"], ["a", "b"], ["a", "b", "a"], ["a", "a", "b", "c", "b", "a", "c"], list("abcdefgh"), ["a"] * 5]
+
+
+@pytest.mark.parametrize("names", HOSTS)
+@pytest.mark.parametrize("own", [False, True])
+def test_allreduce_in_two_storeys(names, own):
+    """The sum of all, by way of one rank of each host; the hosts' own schedules may be others."""
+    size, octets = len(names), 20_000
+    groups = hosts.gathered(names)
+    ways = []
+
+    def quick(source, target):
+        target[:] = bytes([(source[0] + target[0]) % 256]) * len(target)
 
     def make(rank, size):
-        host = next(host for host in hosts if rank in host)
-        firsts = [one[0] for one in hosts]
+        work = memory_of(bytes([rank + 1]) * octets)
+
+        def up(place, count):
+            ways.append("up")
+            return memory.reduce_tree(place, count, 0, work, quick)
+
+        def down(place, count):
+            ways.append("down")
+            return trees.bcast_chain(place, count, 0, work, 6000)
+
+        storeys = (up, down) if own else ()
+        return in_place(work, hosts.allreduce(rank, groups, work, 4, quick, *storeys))
+
+    got = played(size, 0, make)
+    assert got == [[bytes([sum(range(1, size + 1)) % 256]) * octets]] * size
+    assert len(ways) == 2 * size * own
+    assert sorted(rank for group in groups for rank in group) == list(range(size))
+
+
+def test_when_two_storeys_are_worth_it():
+    """Where several ranks of one host would each send the same way, and send much."""
+    groups = hosts.gathered(["a", "b", "a"])
+    assert groups == [[0, 2], [1]]
+    assert hosts.worth_it(groups, 1 << 20)
+    assert not hosts.worth_it(groups, 1 << 20, commutative=False)
+    assert not hosts.worth_it(groups, 100)
+    assert not hosts.worth_it([[0], [1]], 1 << 20)
+    assert not hosts.worth_it([[0, 1]], 1 << 20)
+
+
+def test_signatures():
+    """Short enough to travel with every message, and to be read in an error."""
+    assert choice.signature("barrier") == "barrier()"
+    assert choice.signature("bcast", "object", root=2) == "bcast(object, root=2)"
+    assert choice.signature("reduce", "float32 x 9", "SUM", root=0) == "reduce(float32 x 9, SUM, root=0)"
+
+
+def test_a_schedule_among_some_ranks_of_a_group():
+    """Reduce on each host, then among one rank of each, then back: one algorithm made of three."""
+    groups = [[0, 3, 5], [1, 2], [4]]
+
+    def make(rank, size):
+        host = next(host for host in groups if rank in host)
+        firsts = [one[0] for one in groups]
         value = yield from among(host, values.reduce(host.index(rank), len(host), 0, text_of(rank), TEXTS))
         if rank in firsts:
             value = yield from among(firsts, values.allreduce(firsts.index(rank), 3, value, TEXTS))

@@ -108,6 +108,14 @@ def test_closing():
     assert link.lanes[0].allowed > SMALL
 
 
+def test_closing_what_is_broken():
+    """Nothing is left that could end."""
+    (rank,) = World(1).ranks
+    rank.peer.revoke(rank.comm)
+    rank.peer.close(rank.comm)
+    assert rank.peer.contexts == {}
+
+
 def test_one_who_has_closed_still_tells_what_was_decided():
     """[8.68]: the leader dies when it has told only one rank, who goes on without the old communicator."""
     world = World(3)

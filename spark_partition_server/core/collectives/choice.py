@@ -9,8 +9,8 @@ So only what all ranks know counts: the size of the group, and octets that are p
 * ``SEGMENT_OCTETS``: of a pipeline. A piece must fit a quarter of a window (else it is offered first, one round trip
   more) and the processor's cache, and be long against the cost of a step.
 
-The group's hosts are the place for one more choice: ranks of one host reduce among themselves first, by memory that
-they share, then one of each host goes on by what is here: ``among`` runs any schedule in such a subgroup.
+The group's hosts are one more choice, in ``hosts.py``: ranks of one host reduce among themselves first, perhaps by
+memory that they share, then one of each host goes on by what is here.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ __all__ = [
     "reduce",
     "reduce_scatter",
     "scatter_parcels",
+    "signature",
 ]
 
 FEW_RANKS: Final = 32
@@ -45,6 +46,17 @@ SHORT_OCTETS: Final = 16 * 1024
 LONG_OCTETS: Final = 512 * 1024
 SEGMENT_OCTETS: Final = 512 * 1024
 FEW_PARTS: Final = 8  # ranks up to which alltoall sends each its message: Bruck's rounds move octets several times
+
+
+def signature(name: str, *parts: str, root: int | None = None) -> str:
+    """What the ranks of a collective have to agree on, as text: ``reduce(float32 x 1024, SUM, root=0)``.
+
+    Args:
+        name: of the call.
+        parts: ``object``, or the type of the items and, where all ranks have as many, how many; the operation.
+        root: where there is one.
+    """
+    return f"{name}({', '.join(parts if root is None else (*parts, f'root={root}'))})"
 
 
 def piece(item: int, most: int = SEGMENT_OCTETS) -> int:

@@ -148,10 +148,9 @@ class Agreement:
         self._round, self._stamp, self._value = leader, leader + 1, value
 
     def _decide(self, value: Value) -> None:
-        if self.decided is None:
-            self.decided = value
-            if self.request is not None:
-                self.request.end(value)
+        self.decided = value
+        if self.request is not None:
+            self.request.end(value)
 
     def _send(self, rank: int, phase: Phase, leader: int, stamp: int, value: Value) -> None:
         context = self.context

@@ -73,9 +73,6 @@ class Context:
         self.agreements: dict[int, Agreement] = {}
         self.agreed = 0  # the number of the last agreement that we called
 
-    def __str__(self) -> str:
-        return f"communicator {self.number} of {self.size} ranks"
-
     @property
     def where(self) -> str:
         """For a text."""
@@ -229,9 +226,7 @@ class Context:
             self.spread()
 
     def lose(self, rank: int) -> None:
-        """A rank was lost."""
-        if rank in self.failed:
-            return
+        """A rank was lost; once."""
         self.failed.add(rank)
         if self.verdict is None:
             self.verdict = Verdict(Cause.LOST, ranks=(rank,))

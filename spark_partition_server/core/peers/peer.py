@@ -42,6 +42,8 @@ from .verdicts import Verdict
 __all__ = ["Peer", "first_context"]
 
 FLAGS = (1 << 64) - 1
+ENVELOPED = (Tell, Offer)
+IN_CONTEXT = (Tell, Offer, Ballot, Alarm, Ask, Stand)
 
 
 def first_context(view: int) -> int:
@@ -198,7 +200,9 @@ class Peer(Carrier):
         if held.source == NOBODY:
             request.source = NOBODY
             request.end()
-        elif not request.done:
+        elif request.done:
+            self.consumed(held, False)
+        else:
             context.meet(Posted(held.source, held.tag, request, into=into, signature=signature), held)
         return request
 
@@ -260,7 +264,7 @@ class Peer(Carrier):
         """
         value: Value = request.result()
         if context.rank in value.failed:
-            context.lose(context.rank)
+            self.lost(self.me)
             raise context.error()
         left = [identity for rank, identity in enumerate(context.group) if rank not in value.failed]
         return self.open(value.next, left)
@@ -277,7 +281,7 @@ class Peer(Carrier):
         """A message has come from an identity, over the connection on which it said MEET."""
         if sender in self.gone:
             return
-        if isinstance(message, Tell | Offer | Alarm | Ask | Stand | Ballot):
+        if isinstance(message, IN_CONTEXT):
             self._receive_in_context(message, sender)
         elif isinstance(message, Grant):
             self._granted(message.transfer, sender)
@@ -294,7 +298,7 @@ class Peer(Carrier):
         rank = context.index.get(sender)
         if rank is None:
             return  # no member, or another life of one
-        if isinstance(message, Tell | Offer):
+        if isinstance(message, ENVELOPED):
             context.arrive(rank, message, sender)
         elif isinstance(message, Ballot):
             if Phase.STATE <= message.phase <= Phase.DECIDE and message.number >= context.agreed - 1:
@@ -353,9 +357,8 @@ class Peer(Carrier):
         for context in [*self.contexts.values(), *self._over.values()]:
             late = [one for one in context.requests if one.deadline <= now and one not in under_way]
             for request in late:
-                if not request.done:  # the one before may have ended them all
-                    self._number += 1
-                    self._inquiries[self._number] = Census(context, request, self._number, now)
+                self._number += 1
+                self._inquiries[self._number] = Census(context, request, self._number, now)
         for number, census in list(self._inquiries.items()):
             if census.request.done:
                 del self._inquiries[number]
