@@ -13,7 +13,7 @@ recv, irecv            ``peer.recv(context, source, tag, d, signature="")``; ``r
                        ``source``, ``tag`` and ``octets`` are the Status
 Recv, Irecv            the same with ``into=`` the buffer as flat octets, and ``signature=`` its type
 probe, iprobe          ``peer.probe``, again after each message until there is one; mprobe: ``claim``, ``recv_claimed``
-barrier                ``peer.start(context, signature("barrier"), trees.barrier(rank, size), d)``; so do all collectives:
+barrier                ``peer.start(context, signature("barrier"), trees.barrier(rank, size), d)``; so all collectives:
                        ``choice`` picks the schedule, a blocking call waits for the request, an ``i...`` call returns it
 bcast of an object     the root packs it, ``trees.bcast_tree`` moves the frames, all but the root unpack them
 reduce of objects      ``values.Arithmetic(op, pack, unpack, commutative)``, and ``values.reduce`` and its like
