@@ -82,6 +82,34 @@ def test_alltoall(size, window, alltoall):
         assert [bytes(*parcel) for parcel in parcels] == [b"%d to %d" % (source, rank) for source in range(size)]
 
 
+@every
+def test_many_collectives_at_once(size, window):
+    """Requests of one communicator: begun in one order, waited for in another, beside messages to everybody."""
+
+    def program(rank):
+        peer, comm = rank.peer, rank.comm
+        sends = [peer.send(comm, to, 7, (text_of(rank.rank),), FAR) for to in range(size)]
+        requests = []
+        for number in range(4):
+            peer.start(comm, "barrier()", trees.barrier(rank.rank, size), FAR)
+            value = b"%d" % number + text_of(rank.rank)
+            schedule = values.allreduce(rank.rank, size, value, TEXTS)
+            requests.append(peer.start(comm, f"allreduce {number}", schedule, FAR))
+        got = {}
+        for number in sorted(range(4), key=lambda number: (number * 3 + rank.rank) % 4):
+            got[number] = yield requests[number]
+        for source in range(size):
+            parcel = yield peer.recv(comm, source, 7, FAR)
+            assert b"".join(map(bytes, parcel)) == text_of(source)
+        for request in sends:
+            yield request
+        return [got[number] for number in range(4)]
+
+    world = World(size, seed=size, window=window).run(program)
+    wanted = [b"".join(b"%d" % number + text_of(rank) for rank in range(size)) for number in range(4)]
+    assert [rank.error or rank.result for rank in world.ranks] == [wanted] * size
+
+
 # -------------------------------------------------------------------------------------------------- memory
 
 

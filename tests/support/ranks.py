@@ -53,12 +53,14 @@ class World:
     Args:
         window: see ``Peer``; a small one makes every message wait for its receive.
         octets: send every message through the codec.
+        hearers: how many of the others hear of a death by themselves; None: all. The rest must be told.
     """
 
-    def __init__(self, size, seed=0, *, window=0, octets=False):
+    def __init__(self, size, seed=0, *, window=0, octets=False, hearers=None):
         self.random = random.Random(seed)
         self.now = 0.0
         self.octets = octets
+        self.hearers = hearers
         self.steps = 0
         self.group = [Identity(rank, 7) for rank in range(size)]
         self.ranks = []
@@ -189,7 +191,9 @@ class World:
                 for _ in range(self.random.randint(0, len(messages))):
                     messages.pop()
         self.busy = [pair for pair, messages in self.under_way.items() if messages]
-        self.rumours += [(rank.rank, dead.peer.me) for rank in self.ranks if rank.alive]
+        living = [rank.rank for rank in self.ranks if rank.alive]
+        hearers = living if self.hearers is None else self.random.sample(living, min(self.hearers, len(living)))
+        self.rumours += [(rank, dead.peer.me) for rank in hearers]
 
 
 def outcomes(world):

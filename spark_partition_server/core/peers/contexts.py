@@ -63,7 +63,7 @@ class Context:
         self.rank = self.index[peer.me]
         self.size = len(self.group)
         self.points = Matching()
-        self.pieces = Matching()
+        self.pieces: dict[int, Matching] = {}  # of each collective that is under way, here or elsewhere
         self.requests: dict[Request, None] = {}
         self.sequence = 0
         self.running: dict[int, Running] = {}
@@ -114,8 +114,8 @@ class Context:
         self.signatures[sequence] = signature
         self.signatures.pop(sequence - HISTORY, None)
         running = self.running[sequence] = request.running = Running(self, sequence, signature, schedule, request)
-        for held in self.pieces.held():
-            if held.tag == sequence and held.signature != signature:
+        for held in running.pieces.held():
+            if held.signature != signature:
                 self.fail(Verdict(Cause.MISMATCH, sequence, self.rank, held.source, signature, held.signature))
                 return request
         running.advance()
@@ -124,11 +124,11 @@ class Context:
     def completed(self, running: Running, value: object) -> None:
         """A schedule came to its end."""
         del self.running[running.sequence]
+        del self.pieces[running.sequence]
         running.request.end(value)
-        for held in self.pieces.held():
-            if held.tag == running.sequence:
-                self._superfluous(held.source, running.sequence, held.signature)
-                return
+        for held in running.pieces.held():
+            self.peer.consumed(held, True)
+            self._superfluous(held.source, running.sequence, held.signature)
 
     def stumbled(self, running: Running, error: Exception) -> None:
         """A schedule raised what the user's reduction raised: here that, on the other ranks CommRevoked."""
@@ -167,9 +167,11 @@ class Context:
         if self.verdict is not None or (collective and not self._fits(source, message)):
             self.peer.consumed(held, collective)
             return
+        matching = self.points
         if collective:
-            held.tag = message.sequence
-        self.deliver(held, self.pieces if collective else self.points)
+            known = self.pieces.get(message.sequence)
+            matching = self.pieces.setdefault(message.sequence, Matching()) if known is None else known
+        self.deliver(held, matching)
 
     def deliver(self, held: Held, matching: Matching) -> None:
         """A message meets its receive, or waits for it."""
@@ -192,10 +194,14 @@ class Context:
         sequence = message.sequence
         if sequence > self.sequence:
             return True
-        ours = self.signatures.get(sequence, "a collective that is long over")
+        running = self.running.get(sequence)
+        if running is not None:
+            ours = running.signature
+        else:
+            ours = self.signatures.get(sequence, "a collective that is long over")
         if message.signature != ours:
             self.fail(Verdict(Cause.MISMATCH, sequence, self.rank, source, ours, message.signature))
-        elif sequence not in self.running:
+        elif running is None:
             self._superfluous(source, sequence, message.signature)
         return self.verdict is None
 
@@ -206,12 +212,13 @@ class Context:
 
     def place(self, source: int, message: Tell, octets: int) -> memoryview | None:
         """The memory that the payload of a message is for, where that is certain before it has come."""
-        collective = message.sequence > 0
-        known = self.signatures.get(message.sequence) if collective else message.signature
-        if self.verdict is not None or known != message.signature:
-            return None
-        matching, tag = (self.pieces, message.sequence) if collective else (self.points, message.tag)
-        posted = matching.next_posted(source, tag)
+        matching = self.points
+        if message.sequence > 0:
+            running = self.running.get(message.sequence)
+            if running is None or running.signature != message.signature:
+                return None
+            matching = running.pieces
+        posted = matching.next_posted(source, message.tag)
         if posted is None or posted.into is None or len(posted.into) != octets:
             return None
         return posted.into if posted.signature in (None, message.signature) else None
@@ -262,7 +269,8 @@ class Context:
 
     def clear(self) -> None:
         """Ends every operation, agreements excepted, and forgets their messages."""
-        held = [(one, False) for one in self.points.held()] + [(one, True) for one in self.pieces.held()]
+        held = [(one, False) for one in self.points.held()]
+        held += [(one, True) for pieces in self.pieces.values() for one in pieces.held()]
         self.points.clear()
         self.pieces.clear()
         self.peer.forget(self)
@@ -303,11 +311,13 @@ class Context:
     def check(self) -> None:
         """Asserts every invariant."""
         self.points.check()
-        self.pieces.check()
+        for pieces in self.pieces.values():
+            pieces.check()
         assert all(not request.done for request in self.requests)
         assert self.verdict is not None or not self.failed
         if self.verdict is not None:
             assert not self.running
             assert next(self.points.held(), None) is None
-            assert next(self.pieces.posted(), None) is None
+            assert not self.pieces
         assert all(sequence <= self.sequence for sequence in self.running)
+        assert all(sequence in self.running or sequence > self.sequence for sequence in self.pieces)

@@ -3,13 +3,13 @@
 The duties of the door that drives it:
 
 * It calls one method at a time, and after each performs ``take()``, all of it, in order.
-* A ``Transmit`` goes over the one connection to its identity, in the order in which it was taken, and is never dropped
-  silently. The door opens the connection when it is first needed, says MEET over it and waits for the MEET of the
-  other side, which proves that both mean the same incarnations. Each message that comes goes to ``receive`` with the
-  identity of that MEET. Of two connections that two ranks opened at once only one is kept: the one that the lower
-  rank opened; what the other rank had to say goes over it, from the first.
-* ``sent(ticket)`` once the octets of a ``Transmit`` with a ticket are out of the user's memory. A blocking call writes
-  them to the socket itself, and reads meanwhile: who only writes makes the other side only write too.
+* A ``Transmit`` goes over one connection to its identity, in the order in which it was taken, and is never dropped
+  silently. The door opens the connection when it is first needed, or takes the one by which the other side came, and
+  stays with it. It says MEET over it first and waits for the MEET of the other side, which proves that both mean the
+  same incarnations. Each message that comes goes to ``receive`` with the identity of that MEET.
+* ``sent(ticket)`` once the octets of a ``Transmit`` with a ticket are out of the user's memory, or never will be sent.
+  A blocking call writes them to the socket itself, and reads meanwhile: who only writes makes the other side only
+  write too.
 * Before a large payload is read, ``place`` says whether it may go straight to its place; the same memoryview is then
   the payload's only frame.
 * ``lost(identity)`` once it is certain that this life of the rank has ended or may never speak again: its process is

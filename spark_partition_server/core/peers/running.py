@@ -8,7 +8,7 @@ from ...wire.fields import Frame
 from ...wire.peering import Cause
 from ..collectives.steps import Schedule
 from .links import Outgoing
-from .matching import Held, Posted
+from .matching import Held, Matching, Posted
 from .requests import Request, put
 from .verdicts import Verdict, cut
 
@@ -25,7 +25,10 @@ class Running:
         signature: what all ranks have to agree on; it goes with every message.
     """
 
-    __slots__ = ("_got", "_missing", "_waits", "busy", "context", "request", "schedule", "sequence", "signature")
+    __slots__ = (
+        *("_got", "_missing", "_waits", "busy", "context", "pieces"),
+        *("request", "schedule", "sequence", "signature"),
+    )
 
     def __init__(self, context: Context, sequence: int, signature: str, schedule: Schedule, request: Request) -> None:
         self.context = context
@@ -33,6 +36,7 @@ class Running:
         self.signature = signature
         self.schedule = schedule
         self.request = request
+        self.pieces = context.pieces.setdefault(sequence, Matching())  # some may have come before us
         self._got: list[Any] | None = None
         self._missing = 0  # messages of this step that have not come or not left
         self._waits: list[int] = []  # the ranks they come from or go to
@@ -63,8 +67,8 @@ class Running:
         self._missing = len(receives)
         for index, (source, into) in enumerate(receives):
             self._waits.append(source)
-            posted = Posted(source, self.sequence, self, into=into, index=index)
-            held = context.pieces.post(posted)
+            posted = Posted(source, 0, self, into=into, index=index)
+            held = self.pieces.post(posted)
             if held is not None:
                 context.meet(posted, held)
         for to, parcel in sends:
