@@ -101,8 +101,7 @@ def test_many_collectives_at_once(size, window):
         for source in range(size):
             parcel = yield peer.recv(comm, source, 7, FAR)
             assert b"".join(map(bytes, parcel)) == text_of(source)
-        for request in sends:
-            yield request
+        yield from sends
         return [got[number] for number in range(4)]
 
     world = World(size, seed=size, window=window).run(program)
