@@ -108,6 +108,24 @@ def test_closing():
     assert link.lanes[0].allowed > SMALL
 
 
+def test_what_was_sent_before_closing_arrives():
+    """Buffered and offered, with the octets of the call; the receiver closes later."""
+    world = World(2, window=SMALL)
+    rank, other = world.ranks
+    memory = bytearray(b"a" * 800)
+    send(rank, 1, 1, b"b" * 900, buffered=True)
+    pending = send(rank, 1, 2, memory)
+    rank.peer.close(rank.comm)
+    assert isinstance(pending.error, CommRevoked)
+    memory[:] = b"c" * 800
+    requests = [recv(other, 0, 1), recv(other, 0, 2)]
+    for one in (rank, other):
+        world._perform(one)
+    while world.step():
+        pass
+    assert [text(request.result()) for request in requests] == [b"b" * 900, b"a" * 800]
+
+
 def test_closing_what_is_broken():
     """Nothing is left that could end."""
     (rank,) = World(1).ranks

@@ -96,8 +96,13 @@ class Carrier:
         if request.out is not None and not self.withdraw(request.out, request.context.group[request.out.to]):
             request.out.copy()  # it may still be received
 
-    def forget(self, context: Context) -> None:
-        """Messages of a broken communicator are not sent any more, and nobody waits for theirs."""
+    def await_no_more(self, context: Context) -> None:
+        """Nobody waits for the messages of a communicator any more."""
+        for key in [key for key, (waits, _, _) in self._incoming.items() if waits is context]:
+            del self._incoming[key]
+
+    def send_no_more(self, context: Context) -> None:
+        """Messages of a broken communicator are not sent any more."""
         for link in self._links.values():
             for lane in link.lanes:
                 kept = [out for out in lane.queue if out.context != context.number]
@@ -107,8 +112,6 @@ class Carrier:
             if out.context == context.number:
                 del self._transfers[number]
                 link.lanes[out.sequence > 0].offers -= 1
-        for key in [key for key, (waits, _, _) in self._incoming.items() if waits is context]:
-            del self._incoming[key]
 
     # --------------------------------------------------------------------------------------------- helpers
 

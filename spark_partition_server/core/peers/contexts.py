@@ -228,16 +228,14 @@ class Context:
     def fail(self, verdict: Verdict) -> None:
         """It is broken from now on, on all ranks. The first verdict counts."""
         if self.verdict is None:
-            self.verdict = verdict
-            self.clear()
+            self._end(verdict)
             self.spread()
 
     def lose(self, rank: int) -> None:
         """A rank was lost; once."""
         self.failed.add(rank)
         if self.verdict is None:
-            self.verdict = Verdict(Cause.LOST, ranks=(rank,))
-            self.clear()
+            self._end(Verdict(Cause.LOST, ranks=(rank,)))
         for agreement in list(self.agreements.values()):
             agreement.lost(rank)
         self.spread()
@@ -267,13 +265,27 @@ class Context:
             for verdict in verdicts:
                 self.peer.transmit(self.group[other], verdict.alarm(self.number, failed))
 
+    def _end(self, verdict: Verdict) -> None:
+        self.verdict = verdict
+        self.peer.send_no_more(self)
+        self.clear()
+
+    def close(self) -> None:
+        """Our user needs it no more. What is under way here ends; what was sent is still on its way to the others."""
+        if self.verdict is None:
+            self.verdict = Verdict(Cause.REVOKED, rank=self.rank)
+            for request in self.requests:
+                if request.out is not None:
+                    request.out.copy()
+            self.clear()
+
     def clear(self) -> None:
-        """Ends every operation, agreements excepted, and forgets their messages."""
+        """Ends every operation, agreements excepted, and forgets what has come for them."""
         held = [(one, False) for one in self.points.held()]
         held += [(one, True) for pieces in self.pieces.values() for one in pieces.held()]
         self.points.clear()
         self.pieces.clear()
-        self.peer.forget(self)
+        self.peer.await_no_more(self)
         self.running.clear()
         for one, collective in held:
             self.peer.consumed(one, collective)

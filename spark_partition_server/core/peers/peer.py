@@ -85,12 +85,10 @@ class Peer(Carrier):
         return context
 
     def close(self, context: Context) -> None:
-        """A communicator is no longer needed. What is under way on it ends as if it had been revoked here."""
+        """A communicator is no longer needed. What waits on it ends as if it had been revoked here. Once is enough."""
         if self.contexts.pop(context.number, None) is None:
             return
-        if context.verdict is None:
-            context.verdict = Verdict(Cause.REVOKED, rank=context.rank)
-            context.clear()
+        context.close()
         if context.agreements:
             self._over[context.number] = context
 
