@@ -18,6 +18,7 @@ from spark_partition_server.errors import (
     CommTimeout,
     RankLost,
 )
+from spark_partition_server.errors.comm import ranked
 from spark_partition_server.wire.peering import Alarm, Ask, Cause, Stand, Tell, ranks_from, ranks_to
 
 CALLS = {
@@ -315,6 +316,14 @@ def test_texts_fit_their_fields():
     assert cut("x" * 257) == "x" * 253 + "..."
     assert len(Verdict(Cause.FAILED, here="y" * 999).alarm(1, frozenset()).here) == 256
     assert ranks_from(ranks_to([0, 9, 300])) == {0, 9, 300}
+
+
+def test_a_text_names_a_few_ranks():
+    """A thousand that were lost at once are counted."""
+    assert ranked([4]) == "rank 4"
+    assert ranked([2, 0, 1]) == "ranks 0, 1 and 2"
+    assert ranked(range(1000)) == "ranks 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, ... (1000 in all)"
+    assert ranked([]) == "no rank"
 
 
 def test_questions_about_what_is_not_there():

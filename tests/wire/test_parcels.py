@@ -34,6 +34,17 @@ def test_large_frames_are_not_copied():
     assert unbundle(frames)[1][1] is large
 
 
+def test_more_frames_than_a_message_has_are_one():
+    """Seventy ranks with an array each pass one rank; a body of another length is refused as well."""
+    parcels = [(b"%d" % number, b"x" * number) for number in range(70)]
+    frames = bundle(parcels)
+    assert len(frames) == 2
+    assert plain(unbundle(frames)) == parcels
+    for body in (frames[1] + b"x", frames[1][1:], b""):
+        with pytest.raises(RemoteProtocolError):
+            unbundle((frames[0], body))
+
+
 @given(PARCELS, st.data())
 def test_what_is_cut_off_is_refused(parcels, data):
     """At any octet of the index, at any frame of the body, or with one frame more."""
