@@ -331,7 +331,7 @@ class Membership:
             return
         self._due = now  # once
         for entry in self._entries.values():
-            entry.lease.forgive(slept)
+            entry.lease.forgive(min(slept, entry.lease.silent(now)))  # nobody was heard later than now
             entry.lease.renew(now - self._lease + 2 * self._interval)
 
     def _refuse(self, sender: bytes, code: Code, text: str) -> list[Effect]:

@@ -44,6 +44,16 @@ def test_every_heartbeat_and_every_hello_puts_the_loss_off():
     assert rules.deadline == 65.0
 
 
+def test_time_is_given_back_to_nobody_beyond_now():
+    """A member that was heard while the coordinator was late would else be the last to be lost, and hide another."""
+    rules = joined(2, 1, now=0.0)
+    assert rules.deadline == 15.0
+    rules.receive(hello(0), b"0", 15.4)
+    rules.receive(hello(1), b"1", 15.9)  # 0.9 s behind the deadline: too late to count as silence
+    rules.check()
+    assert rules.deadline == 30.9
+
+
 def test_a_member_that_was_lost_by_mistake_comes_back():
     """[8.14] 2 and [8.12]: its network was gone for a while; it is told to say HELLO and is a member again."""
     rules = joined(1, 0)
