@@ -49,7 +49,7 @@ def test_what_has_come_goes_before_the_tick_that_is_due():
         stalled = threading.Event()
 
         def stall(now: float) -> list[Effect]:
-            one.machine.interval, one.machine.deadline = 1000.0, now + 0.05
+            one.machine.interval, one.machine.deadline = 1000.0, now + 1.0
             stalled.set()
             return []
 
