@@ -277,10 +277,15 @@ def _flows(call: Call) -> list[Flow]:
 
 def _asked(fields: Sequence[Any]) -> tuple[int, int, int, int]:
     """Call id, remaining ms, rank and incarnation of a REQUEST, BATCH or STREAM."""
-    limits = (U64, None, U32, RANKS_MAX - 1, U64)
-    if len(fields) < 5 or not all(
-        limit is None or (type(value) is int and 0 <= value <= limit)
-        for value, limit in zip(fields, limits, strict=False)
-    ):
-        raise RemoteProtocolError("the fields of a call have wrong types or break their limits", Code.MALFORMED)
-    return fields[0], fields[2], fields[3], fields[4]
+    if len(fields) >= 5:
+        call_id, _, remaining_ms, rank, incarnation, *_ = fields
+        # spelled out, as every call comes here
+        if (
+            (type(call_id) is type(remaining_ms) is type(rank) is type(incarnation) is int)
+            and 0 <= call_id <= U64
+            and 0 <= remaining_ms <= U32
+            and 0 <= rank < RANKS_MAX
+            and 0 <= incarnation <= U64
+        ):
+            return call_id, remaining_ms, rank, incarnation
+    raise RemoteProtocolError("the fields of a call have wrong types or break their limits", Code.MALFORMED)

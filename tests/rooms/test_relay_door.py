@@ -27,6 +27,7 @@ from spark_partition_server.wire.messages import (
     Heartbeat,
     Kind,
     Lookup,
+    Part,
     Refuse,
     Relay,
     Reply,
@@ -333,6 +334,26 @@ def test_a_client_that_floods_and_never_reads_delays_nobody(cluster):
             thread.join(LONG)
     wait_until(lambda: cluster.coordinator._relaying.calls == 0)
     assert sorted(cluster.coordinator.hosts) == [0, 1, 2]
+
+
+def test_a_bug_behind_the_door_ends_one_connection(cluster, caplog):
+    """The loop is everybody's: heartbeats, and all that others relay, go on."""
+    client = attached(cluster, 1)
+    rules = cluster.coordinator._relaying
+    handlers = dict(rules._handlers)
+
+    def fail(*_):
+        raise KeyError("not thought of")
+
+    with Asker(cluster, door=True) as asker:
+        rules._handlers[codec.preamble(Kind.PART, asker.run_id)] = fail
+        asker.say(Part(1, 0, 9, (b"x",)))
+        with pytest.raises(EOFError):
+            asker.hear()
+    rules._handlers = handlers
+    assert client.call(1, "rank") == 1
+    assert cluster.coordinator._loop.alive
+    assert "a bug of this library" in caplog.text
 
 
 def test_a_handshake_that_does_not_end_is_cut_off(cluster):
