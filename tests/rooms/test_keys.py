@@ -256,11 +256,12 @@ def test_whatever_a_server_tells_of_its_keys_it_becomes_a_member(found):
 def test_the_view_tells_the_partitioner():
     """[7.4.2]: and of a cluster without one, nothing."""
     told = {"name": "custom", "function": "f"}
-    for partitioner, meta in ((told, {"idempotent": [], "partitioner": told}), (None, {"idempotent": []})):
+    for partitioner in (told, None):
         with coordinating(1, partitioner=partitioner) as coordinator:
             client = Client(coordinator.get_url() or "", coordinator.run_id)
             client.refresh(LONG)
             assert coordinator._membership is not None
-            assert coordinator._membership.view().meta == meta
+            meta = coordinator._membership.view().meta
+            assert ("partitioner" in meta, meta.get("partitioner")) == (partitioner is not None, partitioner)
             assert client._routes.calls.partitioner == partitioner
             client.close()
