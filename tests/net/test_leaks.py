@@ -37,6 +37,13 @@ def leak_a_process(tidy: list[Callable[[], object]]) -> str:
     return f"child process {child.pid}"
 
 
+def leak_an_ended_process(tidy: list[Callable[[], object]]) -> str:
+    child = subprocess.Popen(["true"])
+    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)  # it has ended, and nobody has asked how
+    tidy.append(child.wait)
+    return f"child process {child.pid}"
+
+
 def leak_a_socket(tidy: list[Callable[[], object]]) -> str:
     tidy.append(socket.socket().close)
     return "1 more of descriptor socket:"
@@ -54,7 +61,10 @@ def leak_a_folder(tidy: list[Callable[[], object]]) -> str:
     return f"the file {folder}"
 
 
-@pytest.mark.parametrize("leak", [leak_a_thread, leak_a_process, leak_a_socket, leak_a_pipe, leak_a_folder])
+LEAKS = [leak_a_thread, leak_a_process, leak_an_ended_process, leak_a_socket, leak_a_pipe, leak_a_folder]
+
+
+@pytest.mark.parametrize("leak", LEAKS)
 def test_each_kind_of_leak_is_seen_and_named(leak, tidy):
     """One thing too many after the block than before it."""
     names: list[str] = []
