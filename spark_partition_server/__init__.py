@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from .client import Client, connect
 from .cluster import Cluster
+from .comm import Comm
 from .coordinator import Coordinator
 from .errors import *  # noqa: F403 - the whole tree is public
 from .errors import __all__ as _errors
@@ -19,6 +20,8 @@ from .keys import stable_hash
 from .options import ClientOptions, ClusterOptions, ServerOptions
 from .partition import Partition
 from .partition_server import PartitionServer
+from .peer_run import run
+from .peer_server import PeerServer
 from .query_server import QueryServer, method
 from .utils import get_host, get_open_port
 from .version import __version__
@@ -33,11 +36,13 @@ __all__ = [  # noqa: PLE0604 - _errors is a list of strings
     "ClientOptions",
     "Cluster",
     "ClusterOptions",
+    "Comm",
     "Coordinator",
     "FlaskPartitionServer",
     "MPI",
     "Partition",
     "PartitionServer",
+    "PeerServer",
     "QueryServer",
     "ServerOptions",
     "ServerThread",
@@ -46,6 +51,7 @@ __all__ = [  # noqa: PLE0604 - _errors is a list of strings
     "get_host",
     "get_open_port",
     "method",
+    "run",
     "spark_hash",
     "stable_hash",
     *_errors,

@@ -13,7 +13,7 @@ from typing import Any
 from . import connection_file
 from .at_exit import stop_at_exit
 from .client import Client
-from .clusters import check_server, described
+from .clusters import check_server, default_server, described
 from .coordinator import Coordinator
 from .core.failures import init_failure
 from .errors import (
@@ -81,7 +81,7 @@ class Cluster:
     ) -> None:
         self.sc = spark_job.as_context(sc)
         self.rdd = spark_job.as_rdd(rdd)
-        self.partition_server = _default_server() if partition_server is None else partition_server
+        self.partition_server = default_server() if partition_server is None else partition_server
         check_server(self.partition_server)
         self.cache_result = cache_result
         self.verbose = verbose
@@ -153,15 +153,14 @@ class Cluster:
             raise failure
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Waits until the cluster has been stopped: by another thread, or by ``spark-partition-server stop``.
-
-        For a driver that has nothing else to do than to serve. A cluster that is not running: returns at once.
+        """Waits until the cluster has been stopped, by another thread or by ``spark-partition-server stop``; or until
+        its servers have left by themselves, as peer servers do. A cluster that is not running: returns at once.
 
         Args:
             timeout: seconds; None: as long as it takes.
 
         Returns:
-            Whether it has stopped.
+            Whether that is so.
 
         Raises:
             JobFailed: the servers' Spark job has failed; ``stop()`` is still to be called.
@@ -171,6 +170,8 @@ class Cluster:
             failure = self._failure()
             if failure is not None and self._is_active:
                 raise failure
+            if self._job is not None and self._job.done:
+                return True
             left = LOOK_EVERY if deadline is None else min(deadline - monotonic(), LOOK_EVERY)
             if left <= 0:
                 return False
@@ -296,9 +297,9 @@ class Cluster:
         moved = monotonic()
         with Progress(size, self.verbose) as progress:
             while True:
-                coordinator.wait(lambda: bool(coordinator.full_cluster) or self._broken() is not None, LOOK_EVERY)
+                coordinator.wait(lambda: self._has_begun() or self._broken() is not None, LOOK_EVERY)
                 progress.update(len(coordinator.hosts))
-                if coordinator.full_cluster:
+                if self._has_begun():
                     return
                 broken = self._broken()
                 if broken is not None:
@@ -312,6 +313,9 @@ class Cluster:
                 elif monotonic() - moved >= timeout:
                     missing = set(range(size)) - set(coordinator.hosts)
                     raise StartTimeout(set(coordinator.hosts), missing, timeout, why_missing(self.sc, running, size))
+
+    def _has_begun(self) -> bool:
+        return self.coordinator is not None and self.coordinator.was_full
 
     def _broken(self) -> ClusterError | None:
         """Why the cluster will not be complete, if that is known."""
@@ -391,9 +395,3 @@ class Cluster:
     def _failure(self) -> ClusterError | None:
         """What has become of the job, if it is over before its time."""
         return self._job.failure() if self._job is not None else None
-
-
-def _default_server() -> PartitionServer:
-    from .flask_server import FlaskPartitionServer  # noqa: PLC0415 - the original's default; flask is an extra
-
-    return FlaskPartitionServer()

@@ -11,7 +11,7 @@ from .options import ServerOptions
 from .partition_server import PartitionServer
 from .query_server import QueryServer, marks_of
 
-__all__ = ["check_server", "described"]
+__all__ = ["check_server", "default_server", "described"]
 
 log = logging.getLogger("spark_partition_server.cluster")
 
@@ -49,3 +49,10 @@ def described(cluster: object, server: PartitionServer, coordinator: Coordinator
         return f"<{name}, not running>"
     served = f"{len(coordinator.hosts)} of {coordinator.await_partitions} partitions served"
     return f"<{name}: {served}, coordinator at {coordinator.get_url()}>"
+
+
+def default_server() -> PartitionServer:
+    """What a cluster runs that was given no server: the original library's."""
+    from .flask_server import FlaskPartitionServer  # noqa: PLC0415 - flask is an extra
+
+    return FlaskPartitionServer()

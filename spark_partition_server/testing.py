@@ -21,6 +21,7 @@ from .clusters import check_server, described
 from .coordinator import Coordinator
 from .errors import NotStarted, PartitionInitError, StartTimeout
 from .keys import Function
+from .net.clock import monotonic
 from .options import ClientOptions, ClusterOptions
 from .partition_server import PartitionServer
 from .placement import placement_of
@@ -102,7 +103,7 @@ class LocalCluster:
             self.connection_file = str(connection_file.write(connection))
             for rank in range(size):
                 self.launch(rank)
-            complete = coordinator.wait(lambda: bool(coordinator.full_cluster or self.failures), self._start_timeout)
+            complete = coordinator.wait(lambda: bool(coordinator.was_full or self.failures), self._start_timeout)
             self._check(coordinator, complete)
         except BaseException:
             self.stop()
@@ -140,6 +141,13 @@ class LocalCluster:
         client = Client(coordinator.get_url() or "", coordinator.run_id, given, partitioner=function)
         self._clients.append(client)
         return client
+
+    def wait(self, timeout: float = 60.0) -> bool:
+        """Waits until all servers have left by themselves, as peer servers do. Returns whether they have."""
+        deadline = monotonic() + timeout
+        for thread in self._threads:
+            thread.join(max(deadline - monotonic(), 0.0))
+        return not any(thread.is_alive() for thread in self._threads)
 
     def stop(self) -> None:
         """Stops servers and coordinator. Twice is harmless."""

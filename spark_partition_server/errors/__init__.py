@@ -36,8 +36,9 @@
     │   ├── CommRevoked               the communicator was revoked                     .rank
     │   │   └── RankLost              ... because ranks of it were lost                .ranks
     │   ├── CollectiveMismatch        ranks called different collectives    .ranks .signatures .sequence
-    │   └── CommTimeout               (also TimeoutError) a message did not come or was not taken     .missing
-    │       └── CollectiveTimeout     ... ranks did not call a collective              .missing .sequence
+    │   ├── CommTimeout               (also TimeoutError) a message did not come or was not taken     .missing
+    │   │   └── CollectiveTimeout     ... ranks did not call a collective              .missing .sequence
+    │   └── RankFailed                the function of ``run`` raised    .rank .remote_type .remote_traceback
     └── AuthenticationError           the other side refused our credentials
 
 *Definite* means: it certainly did not happen and never will, so doing it again is safe.
@@ -81,7 +82,7 @@ from .cluster import (
     StartTimeout,
     TooFewDescriptors,
 )
-from .comm import CollectiveMismatch, CollectiveTimeout, CommError, CommRevoked, CommTimeout, RankLost
+from .comm import CollectiveMismatch, CollectiveTimeout, CommError, CommRevoked, CommTimeout, RankFailed, RankLost
 from .routing import NoPartitioner, RoutingError, UnroutableKey
 
 __all__ = [
@@ -114,6 +115,7 @@ __all__ = [
     "PartitionInitError",
     "PortUnavailable",
     "ProtocolError",
+    "RankFailed",
     "RankLost",
     "RemoteProtocolError",
     "RoutingError",

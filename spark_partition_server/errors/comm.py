@@ -6,7 +6,16 @@ from collections.abc import Iterable
 
 from .base import SparkPartitionServerError
 
-__all__ = ["CollectiveMismatch", "CollectiveTimeout", "CommError", "CommRevoked", "CommTimeout", "RankLost", "ranked"]
+__all__ = [
+    "CollectiveMismatch",
+    "CollectiveTimeout",
+    "CommError",
+    "CommRevoked",
+    "CommTimeout",
+    "RankFailed",
+    "RankLost",
+    "ranked",
+]
 
 NAMED = 10  # ranks that a text names
 
@@ -123,3 +132,25 @@ class CollectiveTimeout(CommTimeout):
     def __init__(self, text: str, missing: tuple[int, ...], sequence: int) -> None:
         super().__init__(text, missing)
         self.sequence = sequence
+
+
+class RankFailed(CommError):
+    """The function that ``run`` was given raised on a rank.
+
+    Attributes:
+        rank: where.
+        remote_type: the exception's class.
+        remote_message: its text.
+        remote_traceback: the formatted traceback, as text.
+    """
+
+    def __init__(self, rank: int, remote_type: str, remote_message: str, remote_traceback: str = "") -> None:
+        super().__init__(rank, remote_type, remote_message, remote_traceback)
+        self.rank = rank
+        self.remote_type = remote_type
+        self.remote_message = remote_message
+        self.remote_traceback = remote_traceback
+
+    def __str__(self) -> str:
+        head = f"the function raised on rank {self.rank}: {self.remote_type}: {self.remote_message}"
+        return f"{head}\n\n{self.remote_traceback.rstrip()}" if self.remote_traceback else head

@@ -9,7 +9,7 @@ from typing import Any
 
 from ..errors import NotSerializable
 
-__all__ = ["Shipped", "pickled"]
+__all__ = ["Shipped", "packed", "pickled", "unpacked"]
 
 ADVICE = "Keep only plain data before the server runs, and make everything live in init_partition."
 
@@ -71,3 +71,16 @@ def pickled(server: Any, advice: str = ADVICE) -> bytes:
             f"{type(server).__qualname__} cannot be shipped to the executors because {culprit} cannot be pickled: "
             f"{error}. {advice}"
         ) from error
+
+
+def packed(value: Any) -> bytes:
+    """What a task returns, as octets; raises whatever the pickler does."""
+    from pyspark.cloudpickle import dumps  # noqa: PLC0415
+
+    octets: bytes = dumps(value)
+    return octets
+
+
+def unpacked(octets: bytes) -> Any:
+    """What ``packed`` has made; on the driver, of what its own tasks return."""
+    return pickle.loads(octets)

@@ -59,7 +59,6 @@ PEERS: Final[dict[bytes, frozenset[bytes]]] = {
     b"ROUTER": frozenset({b"DEALER", b"REQ", b"ROUTER"}),
 }
 
-
 Allocate: TypeAlias = Callable[[int], memoryview]
 
 
@@ -81,9 +80,6 @@ class Limits:
     def __init__(self, message_bytes: int, frames: int) -> None:
         self.message_bytes = message_bytes
         self.frames = frames
-
-
-# --------------------------------------------------------------------------------------------- receiving
 
 
 class Engine:
@@ -218,6 +214,18 @@ class Engine:
     def room(self) -> memoryview | None:
         """Where the rest of a long frame is to be received into; None: use ``receive``."""
         return None if self._body is None else self._body[self._filled :]
+
+    @property
+    def long_octets(self) -> int:
+        """The octets of the long frame that is under way; 0: there is none."""
+        return 0 if self._body is None else len(self._body)
+
+    def move(self, memory: memoryview) -> None:
+        """Has the long frame that is under way go on in other memory of its length; what has come of it is copied."""
+        body = self._body
+        assert body is not None, "move() without room()"
+        memory[: self._filled] = body[: self._filled]
+        self._body = memory
 
     def filled(self, count: int) -> list[Frames]:
         """``count`` octets were put into ``room``; returns the messages that are whole now."""

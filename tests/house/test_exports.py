@@ -24,6 +24,7 @@ PUBLIC = [
     "StreamLost", "TooFewDescriptors", "Unavailable", "VersionMismatch", "__version__", "connect", "get_host",
     "get_open_port", "method", "JobFailed", "NoPartitioner", "RoutingError", "UnroutableKey", "spark_hash",
     "stable_hash", "CollectiveMismatch", "CollectiveTimeout", "CommError", "CommRevoked", "CommTimeout", "RankLost",
+    "RankFailed", "Comm", "PeerServer", "run",
 ]  # fmt: skip
 
 
@@ -97,6 +98,7 @@ EXAMPLES: list[Exception] = [
     errors.NotReady([0, 2], [1], 0.5),
     errors.CommRevoked("no more", 2),
     errors.RankLost("gone", (1, 2)),
+    errors.RankFailed(3, "ValueError", "no", "Traceback"),
     errors.CollectiveMismatch("not the same", 4, (0, 1), ("bcast", "reduce")),
     errors.CommTimeout("late", (1,)),
     errors.CollectiveTimeout("late", (1,), 4),

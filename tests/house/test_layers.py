@@ -26,6 +26,7 @@ FLOORS = {
     "net": {"net", "core", "wire", "errors", "options", "version"},
     "serving": {"serving", "net", "core", "wire", "errors", "options", "version"},
     "spark": {"spark", "net", "core", "wire", "errors", "options", "version"},
+    "peers": {"peers", "net", "core", "wire", "errors", "options", "version"},
     "calling": {"calling", "net", "core", "wire", "errors", "options", "version"},
 }
 SERVERS = {
