@@ -125,6 +125,22 @@ def test_a_long_frame_is_received_into_its_own_memory():
     assert made.room() is None
 
 
+def test_a_long_frame_may_go_on_in_other_memory():
+    """Who learns from the frames before it where it belongs has it received there: the frame is that very memory."""
+    made = ready_engine()
+    assert made.long_octets == 0
+    made.receive(frame(b"head", MORE) + frame(b"\x05" * DIRECT_BYTES)[:109])
+    assert (made.begun, made.long_octets) == ([b"head"], DIRECT_BYTES)
+    memory = memoryview(bytearray(DIRECT_BYTES))
+    made.move(memory)
+    room = made.room()
+    assert room is not None
+    room[:] = b"\x06" * len(room)
+    ((_, received),) = made.filled(len(room))
+    assert received is memory
+    assert bytes(memory) == b"\x05" * 100 + b"\x06" * (DIRECT_BYTES - 100)
+
+
 def test_there_is_no_room_for_a_frame_below_the_limit():
     """Short frames come by receive; a system call each would be dear."""
     made = ready_engine()
