@@ -116,7 +116,7 @@ class _Run(Cluster):
 
     outcomes: Sequence[Outcome] = ()
 
-    def _act(self, server: Any) -> Any:
+    def _act(self, server: Any) -> None:
         self.outcomes = self.rdd.mapPartitionsWithIndex(server).collect()
 
     def _has_begun(self) -> bool:
