@@ -12,12 +12,12 @@ The duties of the door that drives it:
   write too.
 * Before a large payload is read, ``place`` says whether it may go straight to its place; the same memoryview is then
   the payload's only frame.
-* ``lost(identity)`` once it is certain that this life of the rank has ended or may never speak again: its process is
-  gone (the connection ended and a new one is refused), the coordinator has said so, or another incarnation is in the
-  view. An ended connection alone is no proof: the coordinator decides for all. Whoever hears of its own loss is done.
-  What is still transmitted to a lost identity goes over a connection that is there, or nowhere.
-* ``tick(now)`` at ``deadline``, by the door's clock. A thread reads while the user computes: agreements, alarms and
-  questions are answered by machines whose user is elsewhere.
+* ``lost(identity)`` once this life of the rank has ended or may never speak again: its connection has ended (what was
+  on its way is gone, and nobody could say what), a new one is refused, the coordinator has said so, or another
+  incarnation is in the view. Whoever hears of its own loss is done. What is still transmitted to a lost identity goes
+  over a connection that is there, or nowhere.
+* ``tick(now)`` at ``deadline``, by the door's clock. Agreements, alarms and questions are answered whenever the door is
+  driven; ours is while a call of its rank waits, and until all ranks have left.
 * ``Finished`` wakes who waits for the request; ``request.result()`` is his.
 """
 
@@ -46,9 +46,9 @@ ENVELOPED = (Tell, Offer)
 IN_CONTEXT = (Tell, Offer, Ballot, Alarm, Ask, Stand)
 
 
-def first_context(view: int) -> int:
-    """The number of the communicator of all ranks of a view; those made of it have the numbers behind it."""
-    return view << 24
+def first_context(generation: int) -> int:
+    """The number of the communicator of all ranks of a generation; those made of it have the numbers behind it."""
+    return generation << 24
 
 
 class Peer(Carrier):
