@@ -6,6 +6,7 @@ import itertools
 import select
 import socket
 import threading
+from abc import ABC, abstractmethod
 from array import array
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -22,7 +23,7 @@ VECTOR_MAX = 128  # buffers of one sendmsg, well under IOV_MAX
 JOINED_BYTES = 256 * 1024  # small messages are joined into one buffer up to this size
 
 
-class Caller:
+class Caller(ABC):
     """Who asked: a connection, or somebody whose messages come another way. Callers are compared by identity.
 
     All of it may be used from any thread.
@@ -35,11 +36,11 @@ class Caller:
         """Whether so much waits for this caller that nothing more is to be made for it now."""
         return False
 
+    @abstractmethod
     def send(self, frames: Sequence[Frame]) -> None:
         """Sends one message; dropped when the caller has gone. From any thread; does not block."""
-        raise NotImplementedError
 
-    def hold(self, held: bool) -> None:
+    def hold(self, held: bool) -> None:  # noqa: B027  # a caller who cannot be held needs nothing
         """Asks for no more messages of this caller, or for more again. What comes all the same is answered."""
 
 
@@ -204,10 +205,10 @@ class Connection(Caller):
                 if self.passing:
                     sent = self._pass()
                 elif len(outbox) == 1:
-                    sent = self.socket.send(outbox[0])  # type: ignore[arg-type]
+                    sent = self.socket.send(outbox[0])  # type: ignore[arg-type]  # nothing is passed: all of it is octets
                 else:
                     batch = [outbox[i] for i in range(min(len(outbox), VECTOR_MAX))]
-                    sent = self.socket.sendmsg(batch)  # type: ignore[arg-type]
+                    sent = self.socket.sendmsg(batch)  # type: ignore[arg-type]  # the same
             except BlockingIOError:
                 return False
             self._sent(sent)
@@ -225,7 +226,7 @@ class Connection(Caller):
             self.passing -= 1
             return sent
         batch = list(itertools.takewhile(lambda one: not isinstance(one, Passed), self.outbox))
-        return self.socket.sendmsg(batch[:VECTOR_MAX])  # type: ignore[arg-type]
+        return self.socket.sendmsg(batch[:VECTOR_MAX])  # type: ignore[arg-type]  # up to the first that is passed
 
     def close(self) -> None:
         self.closed = True

@@ -105,7 +105,7 @@ class Connections:
 
     def hand(self, run: Callable[[], None]) -> None:
         """Has something run in the serving thread, soon. From any thread."""
-        raise NotImplementedError
+        raise NotImplementedError  # not abstract: a subclass whose connections are used in one thread needs none
 
     def adopt(self, connected: socket.socket, engine: Engine, answer: Answer, gone: Gone) -> Connection:
         """Serves a connection that this side has opened and whose handshake is over. In the serving thread.

@@ -183,7 +183,7 @@ class Door(Connections):
                 frames[index] = bytes(frame)
         try:
             # what is not octets is memory that was received into, behind the heads, and is not looked into
-            passed = self._passing.receive(name, frames, received)  # type: ignore[arg-type]
+            passed = self._passing.receive(name, frames, received)  # type: ignore[arg-type]  # see above
             if passed is None:
                 passed = self._other(name, frames)
             if passed:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Sequence
 from typing import cast
@@ -28,7 +29,7 @@ MANY = 8  # messages of a turn that wait for each other: to write one by itself 
 HEAD_BYTES_MAX = PREAMBLE_BYTES + FIELDS_BYTES_MAX  # before the payload, which is what senders measure
 
 
-class LoopLane(asyncio.BufferedProtocol):
+class LoopLane(asyncio.BufferedProtocol, ABC):
     """A connection to a server's direct lane, or to a coordinator's ROUTER. ``open`` makes it.
 
     Subclasses say what becomes of messages (``take``), of the end (``ended``), of those that wait (``wanted``), and of
@@ -108,9 +109,9 @@ class LoopLane(asyncio.BufferedProtocol):
 
     # ------------------------------------------------------------------------------------- for subclasses
 
+    @abstractmethod
     def take(self, messages: list[Frames]) -> None:
         """Messages have come."""
-        raise NotImplementedError
 
     def ended(self, error: Exception) -> None:
         """The connection is of no further use, and was ready before. Called once."""

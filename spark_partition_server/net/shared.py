@@ -250,7 +250,7 @@ class SharedMemory:
                 head = lending.forget_octets(given_up)
             descriptor = self._open(rounded(size), bytes_max, now)
             if descriptor is None:
-                return (head, list(frames), []) if head else None  # type: ignore[arg-type]
+                return (head, list(frames), []) if head else None  # type: ignore[arg-type]  # a list of frames is one of pieces
             slot = self._slots[self._numbers]
             descriptors.append(descriptor)
         slot.lent, slot.since = True, now

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import logging
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -27,7 +28,7 @@ log = logging.getLogger("spark_partition_server.server")
 CLEAN_UP = 0.5  # seconds before a task that was cancelled at the end is cancelled again
 
 
-class Going(Job):
+class Going(Job, ABC):
     """A job that is a task on the loop.
 
     Attributes:
@@ -45,9 +46,9 @@ class Going(Job):
         """When its task is cancelled."""
         return self.expires
 
+    @abstractmethod
     async def go(self, replies: Replies) -> list[Frame]:
         """Runs to its end. Returns the answer; raises what ``ends`` says is its own end."""
-        raise NotImplementedError
 
     def ends(self, error: BaseException) -> bool:
         """Whether what came out of a coroutine of the user's is the end of the job rather than a failure of his."""

@@ -65,7 +65,7 @@ class Job(Ticket):
 
     def step(self, replies: Replies, until: float) -> tuple[list[list[Frame]], Next]:
         """A turn, in the thread that ``replies`` belongs to: runs until about ``until``. Returns messages to send."""
-        raise NotImplementedError
+        raise NotImplementedError  # not abstract: a job that is a task of asyncio's has no turns
 
     @property
     def ready(self) -> bool:
