@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from .core.peers.agreement import Value
 from .core.status import UNDEFINED
-from .peers.arrays import Arrays
 from .peers.messages import Messages
+from .peers.vectors import Vectors
 
 __all__ = ["Comm"]
 
 
-class Comm(Messages, Arrays):
+class Comm(Messages, Vectors):
     """The ranks of a group, who send each other messages and compute together: mpi4py's ``Comm``.
 
     Made by ``run``, by a ``PeerServer``, and by ``Dup``, ``Split`` and ``Shrink`` of another. Methods in lower case

@@ -11,7 +11,7 @@ from ..core.ops import SUM, Op, commutes
 from .objects import Objects
 from .requests import Request, nothing
 
-__all__ = ["Arrays"]
+__all__ = ["Arrays", "combining"]
 
 
 class Arrays(Objects):
@@ -117,7 +117,7 @@ class Arrays(Objects):
         self._check_root(root)
         rank, size = self._place
         work = _target(sendbuf, recvbuf) if rank == root else _copied(read_buffer(sendbuf))
-        combine, item = _combine(op, work), work.datatype.extent
+        combine, item = combining(op, work), work.datatype.extent
         schedule = choice.reduce(rank, size, root, work.octets, item, combine, commutes(op))
         return self._begin(f"Reduce({_of(work)}, {op.name}, root={root})", schedule, nothing)
 
@@ -128,7 +128,7 @@ class Arrays(Objects):
     def Iallreduce(self, sendbuf: Any, recvbuf: Any, op: Op = SUM) -> Request:
         """Begins ``Allreduce``."""
         work = _target(sendbuf, recvbuf)
-        combine, item = _combine(op, work), work.datatype.extent
+        combine, item = combining(op, work), work.datatype.extent
         schedule = choice.allreduce(*self._place, work.octets, item, combine, commutes(op))
         return self._begin(f"Allreduce({_of(work)}, {op.name})", schedule, nothing)
 
@@ -138,7 +138,7 @@ class Arrays(Objects):
         mine = read_buffer(recvbuf, writable=True, blocks=size if sendbuf is IN_PLACE else 1)
         work = _copied(mine if sendbuf is IN_PLACE else read_buffer(sendbuf, blocks=size))
         check_alike(work, mine)
-        combine, bounds, item = _combine(op, work), _bounds(work, size), work.datatype.extent
+        combine, bounds, item = combining(op, work), _bounds(work, size), work.datatype.extent
         schedule = choice.reduce_scatter(rank, size, work.octets, bounds, item, combine, commutes(op))
         self._begin(f"Reduce_scatter_block({_of(work)}, {op.name})", schedule, nothing).wait()
         mine.block(0)[:] = work.block(rank)
@@ -146,7 +146,7 @@ class Arrays(Objects):
     def Scan(self, sendbuf: Any, recvbuf: Any, op: Op = SUM) -> None:
         """The buffers of all ranks up to this one in one. ``IN_PLACE`` as sendbuf."""
         work = _target(sendbuf, recvbuf)
-        schedule = memory.scan(*self._place, work.octets, _combine(op, work), commutes(op))
+        schedule = memory.scan(*self._place, work.octets, combining(op, work), commutes(op))
         self._begin(f"Scan({_of(work)}, {op.name})", schedule, nothing).wait()
 
     def Exscan(self, sendbuf: Any, recvbuf: Any, op: Op = SUM) -> None:
@@ -154,7 +154,7 @@ class Arrays(Objects):
         target = read_buffer(recvbuf, writable=True)
         work = _copied(target if sendbuf is IN_PLACE else read_buffer(sendbuf))
         check_alike(work, target)
-        schedule = memory.exscan(*self._place, work.octets, _combine(op, work), commutes(op))
+        schedule = memory.exscan(*self._place, work.octets, combining(op, work), commutes(op))
         self._begin(f"Exscan({_of(work)}, {op.name})", schedule, nothing).wait()
         if self._context.rank:
             target.octets[:] = work.octets
@@ -183,7 +183,8 @@ def _copied(buffer: Buffer) -> Buffer:
     return Buffer(memoryview(bytearray(buffer.octets)), buffer.count, buffer.datatype)
 
 
-def _combine(op: Op, buffer: Buffer) -> Combine:
+def combining(op: Op, buffer: Buffer) -> Combine:
+    """What a reduction of such buffers does with two parts of them."""
     datatype = buffer.datatype
     op.check(datatype)
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 from ..core.buffers import read_buffer
+from ..core.peers.contexts import Context
+from ..core.peers.matching import Held
 from ..core.status import ANY_SOURCE, ANY_TAG, Status
 from ..errors import CommTimeout
 from ..net.clock import monotonic
 from ..wire.peering import TAG_MAX
-from .rank import Basis, unpacked
+from .rank import Basis, Rank, unpacked
 from .requests import Request, fill, nothing
 
-__all__ = ["Messages"]
+__all__ = ["Message", "Messages"]
 
 AN_OBJECT = ""  # the signature of a message that is no buffer
 NOBODY = -2  # MPI.PROC_NULL
@@ -165,6 +167,28 @@ class Messages(Basis):
     Iprobe = iprobe
     Probe = probe
 
+    def improbe(
+        self, source: int = ANY_SOURCE, tag: int = ANY_TAG, status: Status | None = None
+    ) -> Message | None:
+        """A message that is there, for nobody else to receive; None: there is none."""
+        self._check(source, tag, receiving=True)
+        self._rank.door.turn(0.0)
+        held = self._rank.peer.claim(self._context, source, tag)
+        if held is None:
+            return None
+        fill(status, held.source, held.tag, held.octets)
+        return Message(self._rank, self._context, held)
+
+    def mprobe(self, source: int = ANY_SOURCE, tag: int = ANY_TAG, status: Status | None = None) -> Message:
+        """Waits for a message, which nobody else can receive then. Raises as ``probe`` does."""
+        self.probe(source, tag)
+        found = self.improbe(source, tag, status)
+        assert found is not None, "another thread has received it"
+        return found
+
+    Improbe = improbe
+    Mprobe = mprobe
+
     # --------------------------------------------------------------------------------------------- helpers
 
     def _send(
@@ -202,6 +226,47 @@ class Messages(Basis):
             raise ValueError(f"{other} is no rank of a communicator of {size} ranks")
         if not (0 <= tag <= TAG_MAX or (receiving and tag == ANY_TAG)):
             raise ValueError(f"a tag is within 0..{TAG_MAX}, not {tag}")
+
+
+class Message(Basis):
+    """A message that ``mprobe`` or ``improbe`` has found; it is received once.
+
+    Args:
+        rank: who received it.
+        context: of the communicator.
+        held: the message.
+    """
+
+    def __init__(self, rank: Rank, context: Context, held: Held) -> None:
+        super().__init__(rank, context)
+        self._held: Held | None = held
+
+    def recv(self, status: Status | None = None) -> Any:
+        """Receives it, an object."""
+        return self.irecv().wait(status)
+
+    def irecv(self) -> Request:
+        """Begins to receive it, an object."""
+        return self._receive(None, AN_OBJECT, _object)
+
+    def Recv(self, buf: Any, status: Status | None = None) -> None:
+        """Receives it into a buffer."""
+        self.Irecv(buf).wait(status)
+
+    def Irecv(self, buf: Any) -> Request:
+        """Begins to receive it into a buffer."""
+        found = read_buffer(buf, writable=True)
+        return self._receive(found.octets, found.dtype, nothing)
+
+    def _receive(self, into: memoryview | None, signature: str, finish: Any) -> Request:
+        one, held = self._rank, self._held
+        if held is None:
+            raise ValueError("the message has been received already")
+        self._held = None
+        with one.door.lock:
+            made = one.peer.recv_claimed(self._context, held, one.deadline(), into=into, signature=signature)
+            one.door.perform()
+        return Request(one.door, made, finish)
 
 
 def _object(frames: Any) -> Any:

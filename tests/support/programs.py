@@ -25,6 +25,7 @@ __all__ = [
     "objects_collected",
     "objects_sent",
     "others_go_on",
+    "vectors_collected",
     "waiting",
 ]
 
@@ -168,6 +169,45 @@ def arrays_collected(comm: Any, rows: Any) -> None:
         assert rank == 0 or (mine == data[:rank].sum(0)).all()
 
 
+def vectors_collected(comm: Any, rows: Any) -> None:
+    """Collectives of parts of different lengths, one of them empty; messages that are claimed."""
+    rank, size = comm.rank, comm.size
+    counts = list(range(size))
+    starts = [sum(counts[:other]) for other in range(size)]
+    mine = np.full(rank, rank + 0.5)
+    whole = np.concatenate([np.full(other, other + 0.5) for other in range(size)])
+    for root in range(size):
+        into = np.zeros(len(whole))
+        comm.Gatherv(mine, [into, counts] if rank == root else None, root)
+        assert rank != root or (into == whole).all()
+        part = np.zeros(rank)
+        comm.Scatterv([whole, (counts, starts)] if rank == root else None, part, root)
+        assert (part == mine).all()
+    into = np.zeros(len(whole))
+    comm.Allgatherv(mine, [into, (counts, starts), MPI.DOUBLE])
+    assert (into == whole).all()
+    give = np.concatenate([np.full(other, 10.0 * rank + other) for other in range(size)])
+    take = np.zeros(rank * size)
+    comm.Alltoallv([give, counts], [take, [rank] * size])
+    assert (take == np.concatenate([np.full(rank, 10.0 * other + rank) for other in range(size)])).all()
+    part = np.zeros(rank)
+    comm.Reduce_scatter(whole, part)
+    assert (part == mine * size).all()
+    comm.Reduce_scatter(MPI.IN_PLACE, into, counts, MPI.MAX)
+    assert (into[:rank] == mine).all()
+    comm.isend(("claimed", rank), rank)
+    comm.Isend(np.full(3, float(rank)), rank, tag=4)
+    status = MPI.Status()
+    found = comm.mprobe(rank, 0, status)
+    assert status.Get_source() == rank
+    assert comm.improbe(rank, 0) is None
+    assert found.recv() == ("claimed", rank)
+    array_found = comm.improbe(MPI.ANY_SOURCE, 4)
+    three = np.zeros(3)
+    array_found.Recv(three)
+    assert (three == rank).all()
+
+
 def begun_together(comm: Any, rows: Any) -> None:
     """Several collectives under way at once, ended in another order."""
     rank, size = comm.rank, comm.size
@@ -203,7 +243,7 @@ def divided(comm: Any, rows: Any) -> None:
 def everything(comm: Any, rows: Any) -> int:
     """All of the above, one after the other, on one communicator."""
     objects_sent(comm, rows)
-    for program in (arrays_sent, objects_collected, arrays_collected, begun_together, divided):
+    for program in (arrays_sent, objects_collected, arrays_collected, vectors_collected, begun_together, divided):
         program(comm, rows)
     return int(comm.rank)
 
