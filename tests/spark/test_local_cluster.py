@@ -14,7 +14,7 @@ from support.servers import lookup_server
 from support.spark import spark_application
 from support.wait import wait_until
 
-from spark_partition_server import CallOutcomeUnknown, Cluster, FlaskPartitionServer, InsufficientSlots
+from spark_partition_server import CallOutcomeUnknown, Cluster, FlaskPartitionServer, InsufficientSlots, run
 
 
 @pytest.fixture(scope="module")
@@ -130,3 +130,27 @@ def _is_executor(process: psutil.Process) -> bool:
         return any("CoarseGrainedExecutorBackend" in part for part in process.cmdline())
     except psutil.Error:
         return False
+
+
+def test_ranks_on_two_executors_compute_together(sc: Any) -> None:
+    """Every rank reaches every other, in its own process: collectives of objects and of arrays, and messages."""
+
+    def program(comm: Any, rows: Any) -> Any:
+        import os
+
+        import numpy as np
+
+        from spark_partition_server import MPI
+
+        mine = np.full(200_000, float(sum(rows)))
+        comm.Allreduce(MPI.IN_PLACE, mine)
+        into = np.zeros((comm.size, 3))
+        comm.Allgather(np.full(3, float(comm.rank)), into)
+        pids = comm.allgather(os.getpid())
+        swapped = comm.alltoall([(comm.rank, other) for other in range(comm.size)])
+        return mine[-1], into[:, 0].tolist(), len(set(pids)), swapped
+
+    assert run(sc, sc.parallelize(range(4), 2), program, timeout=60) == [
+        (6.0, [0.0, 1.0], 2, [(0, 0), (1, 0)]),
+        (6.0, [0.0, 1.0], 2, [(0, 1), (1, 1)]),
+    ]
