@@ -9,7 +9,6 @@ from collections.abc import Iterator
 import pytest
 from support.lanes import LONG, Acceptor, lane_to, patterned, serving
 from support.octets import message
-from support.wait import wait_until
 
 from spark_partition_server.errors import RemoteProtocolError
 from spark_partition_server.net.channel import READ, WRITE, Channel, Watch
@@ -94,8 +93,7 @@ def test_what_is_being_sent_may_have_arrived(acceptor: Acceptor) -> None:
 def test_a_kernel_that_takes_no_more_keeps_nobody(acceptor: Acceptor, watch: Watch) -> None:
     """The rest stays; the watch says when there is room again."""
     channel = channel_to(acceptor.endpoint)
-    large = patterned(64 << 20)
-    channel.add([large])
+    channel.add([bytes(64 << 20)])
     assert not send(channel)
     assert 0 < channel.waiting < channel.added
     watch.follow({channel: WRITE})
@@ -109,7 +107,10 @@ def test_a_kernel_that_takes_no_more_keeps_nobody(acceptor: Acceptor, watch: Wat
 
     reader = threading.Thread(target=read)
     reader.start()
-    wait_until(lambda: watch.wait(LONG) == [channel] and send(channel), LONG)
+    deadline = time.monotonic() + LONG
+    while channel.waiting and time.monotonic() < deadline:
+        if watch.wait(LONG) == [channel]:
+            send(channel)
     assert channel.waiting == 0
     reader.join(LONG)
     assert not reader.is_alive()

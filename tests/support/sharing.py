@@ -34,6 +34,7 @@ class End:
 
     def send(self, *frames: Any) -> bool:
         """Sends a message; whether something of it was lent."""
+        self._finish()  # or its last look at the socket would wait for room that this message takes
         head = self.shared.due()
         lent = self.shared.lend(frames, self.engine.lends)
         before, rest, descriptors = lent or (b"", list(frames), [])
@@ -41,9 +42,9 @@ class End:
         passed = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))] if descriptors else []
         sent = self.plain.sendmsg([data], passed)
         close_all(descriptors)
-        self._finish()
-        self._sending = threading.Thread(target=self._send_rest, args=(data[sent:],))
-        self._sending.start()  # while the same thread receives at the other end
+        if sent < len(data):
+            self._sending = threading.Thread(target=self._send_rest, args=(data[sent:],))
+            self._sending.start()  # while the same thread receives at the other end
         return lent is not None and b"" in rest
 
     def receive(self) -> list[Any]:
@@ -67,6 +68,7 @@ class End:
     def _finish(self) -> None:
         if self._sending is not None:
             self._sending.join(20)
+            self._sending = None
 
     def close(self) -> None:
         with contextlib.suppress(OSError):
