@@ -144,13 +144,20 @@ def test_what_is_handed_in_before_a_listener_serves_does_not_stop_it_from_being_
         thread.join(LONG)
 
 
-def test_a_caller_that_is_nobody_says_what_it_must_do():
-    """The base of all callers: never congested, held in vain, and it cannot send."""
-    nobody = Caller()
-    assert not nobody.congested
-    nobody.hold(True)
-    with pytest.raises(NotImplementedError):
-        nobody.send([b"x"])
+class Minded(Caller):
+    """Sends nothing, and leaves the rest to the base of all callers."""
+
+    def send(self, frames):
+        """Nobody listens."""
+
+
+def test_a_caller_must_send_and_need_do_nothing_else():
+    """Who forgets it hears so when it is made, not at the first answer; the base is never congested, held in vain."""
+    with pytest.raises(TypeError, match="send"):
+        Caller()
+    caller = Minded()
+    assert not caller.congested
+    caller.hold(True)
 
 
 def test_a_connection_that_is_held_is_not_read_from():
