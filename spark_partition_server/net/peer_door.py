@@ -15,6 +15,7 @@ from ..core.peers.contexts import Context
 from ..core.peers.links import Identity, Transmit
 from ..core.peers.peer import Peer
 from ..core.peers.requests import Request
+from ..errors import CommError
 from ..wire.messages import Member
 from .clock import monotonic
 from .peer_link import PeerLink
@@ -58,7 +59,7 @@ class PeerDoor(PeerLinks):
         self._handed: deque[Callable[[], None]] = deque()
         self._leaving: tuple[Context, Request] | None = None
         self._left: set[Identity] = set()  # whose connections have ended since we are leaving
-        self._closed = False
+        self._closed = self._over = False
         self._pid = os.getpid()
         self._wake_out, self._wake_in = socket.socketpair()
         for one in (self._wake_out, self._wake_in):
@@ -97,8 +98,14 @@ class PeerDoor(PeerLinks):
             self._turn(min(timeout, LONGEST))
 
     def perform(self) -> None:
-        """Performs the effects of the machine."""
+        """Performs the effects of the machine.
+
+        Raises:
+            CommError: the door is closed.
+        """
         peer = self.peer
+        if self._over:
+            raise CommError(f"rank {peer.me.rank} has left its run; a communicator works only while run() does")
         while True:
             while effects := peer.take():
                 for effect in effects:
@@ -130,6 +137,7 @@ class PeerDoor(PeerLinks):
             self._selector.close()
             self._wake_out.close()
             self._wake_in.close()
+            self._over = True
 
     def _linger(self) -> None:
         """What is under way arrives before the ends of the connections do."""

@@ -11,7 +11,7 @@ import pytest
 
 from spark_partition_server.core.peers.links import Identity
 from spark_partition_server.core.peers.peer import Peer, first_context
-from spark_partition_server.errors import RankLost
+from spark_partition_server.errors import CommError, RankLost
 from spark_partition_server.net.clock import monotonic
 from spark_partition_server.net.endpoints import bind_tcp, tcp_endpoint
 from spark_partition_server.net.lane import Lane
@@ -116,3 +116,13 @@ def test_a_rank_that_nobody_serves_any_more_is_lost_at_once():
             request.result()
     finally:
         door.close()
+
+
+def test_a_door_that_is_closed_says_so():
+    """Promise: a communicator that somebody has kept is a typed error, not a wait. Provoked: a call after the end."""
+    door = made_door([])
+    door.close()
+    door.close()
+    request = door.peer.recv(door.peer.contexts[CONTEXT], 1, 3, monotonic() + 60)
+    with pytest.raises(CommError, match="rank 0 has left its run"):
+        door.wait(request)
