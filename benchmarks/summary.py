@@ -92,6 +92,17 @@ def arrays(kind: str, least: Iterable[float]) -> list[Bar]:
     ]
 
 
+def collectives(size: int) -> list[Bar]:
+    """Ratios of times within the rounds, where less is better."""
+    where = ("groups", f"{size} ranks")
+    bars = [
+        Bar(f"{case}, {size} ranks / gloo", "collectives", (*where, case, "ours"), "ratio gloo", 0.9)
+        for case in ("barrier", "allreduce, 4 KiB", "allreduce, 1 MiB", "allreduce, 64 MiB")
+    ]
+    case = "allreduce, 64 MiB"
+    return [*bars, Bar(f"{case}, {size} ranks / Open MPI", "collectives", (*where, case, "ours"), "ratio openmpi", 1.3)]
+
+
 LARGEST = ("sizes", "10000")
 
 BARS = [
@@ -118,6 +129,17 @@ BARS = [
     Bar("10,000 members registered", "coordinator", LARGEST, "registered_s", 5.0, unit="s"),
     Bar("10,000 members, a heartbeat a second", "coordinator", LARGEST, "cores", 0.6, unit="cores"),
     Bar("10,000 members, lost though alive", "coordinator", LARGEST, "lost", 0, unit="members"),
+    Bar("Spark's barrier / ours, local-cluster", "collectives", ("spark", "barrier"), "times", least=1000),
+    *collectives(2),
+    *collectives(4),
+    Bar(
+        "sendrecv, 16 MiB / raw zmq tcp", "collectives", ("groups", "2 ranks", "sendrecv, 16 MiB", "ours"),
+        "ratio zmq tcp", 0.67,
+    ),
+    Bar(
+        "allreduce, a float, 4 ranks / a star", "collectives", ("groups", "4 ranks", "allreduce, a float", "ours"),
+        "ratio star", 3.0,
+    ),
     Bar("a first start, more than a bare job", "startup", ("found", "first start", "extra"), "median", 0.5, unit="s"),
 ]
 

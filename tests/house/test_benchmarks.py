@@ -14,7 +14,7 @@ from support.wait import wait_until
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "benchmarks"
 SCRIPTS = sorted(path.name for path in FOLDER.glob("*.py"))
-MODULES = {"measuring.py", "members.py", "rates.py", "report.py"}  # which others use
+MODULES = {"barriers.py", "measuring.py", "members.py", "rates.py", "report.py"}  # which others use
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -66,7 +66,7 @@ def runner(monkeypatch, tmp_path) -> Any:
 def test_every_benchmark_is_part_of_make_bench():
     """One that ``make bench`` forgets is one that nobody looks at. Provoked: a script that run.py does not name."""
     names = run("-c", f"import sys; sys.path.insert(0, {str(FOLDER)!r}); import run; print(*run.NAMES)").stdout.split()
-    others = {"floor.py", "library.py", "peers.py", "run.py", "summary.py", "wsgi.py"}
+    others = {"floor.py", "library.py", "peers.py", "ranks.py", "run.py", "summary.py", "wsgi.py"}
     assert sorted(f"{name}.py" for name in names) == sorted(set(SCRIPTS) - MODULES - others)
 
 
