@@ -41,7 +41,7 @@ from pathlib import Path
 from typing import Any
 
 import barriers
-from measuring import DISTURBED, SEED, Watch, add_rounds, await_quiet
+from measuring import SEED, Watch, add_rounds, await_quiet
 from peers import free_port
 from report import document, finish, machine, skip
 
@@ -238,7 +238,8 @@ def title(case: Case) -> str:
 def print_size(size: int, found: dict[str, dict[str, Any]]) -> None:
     print(f"\n{size} ranks on one host\n")
     against = [name for name in AGAINST if any(name in row for row in found.values())]
-    print("| operation | library | bursts kept | p50 us | MB/s | " + " | ".join(f"time / {name}" for name in against) + " |")
+    heads = "".join(f" time / {name} |" for name in against)
+    print(f"| operation | library | bursts kept | p50 us | MB/s |{heads}")
     print("|---|---|---:|---:|---:|" + "---:|" * len(against))
     for case, libraries in found.items():
         for library, row in libraries.items():

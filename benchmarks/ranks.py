@@ -3,9 +3,9 @@
     python benchmarks/ranks.py --library gloo --rank 0 --size 2 --port PORT --driver SOCKET
 
 The driver listens on a Unix socket. A rank connects, says who it is, and then does what one line of JSON after the
-other asks for: ``{"operation": "allreduce", "octets": 4096, "calls": 100}`` is answered by the seconds of one call; no calls
-mean one whose result is looked at.
-Between bursts it waits in ``recv`` there, so that no library's own waiting takes a processor from the others.
+other asks for: ``{"operation": "allreduce", "octets": 4096, "calls": 100}`` is answered by the seconds of one call; no
+calls mean one whose result is looked at. Between bursts it waits in ``recv`` there, so that no library's own waiting
+takes a processor from the others.
 """
 
 from __future__ import annotations
@@ -129,7 +129,8 @@ class Gloo(Library):
         self.comm.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=size)
 
     def barrier(self, items: int = 0) -> Call:
-        return lambda: self.comm.barrier()
+        call: Call = self.comm.barrier
+        return call
 
     def allreduce_float(self, items: int) -> Call:
         def call() -> float:

@@ -19,7 +19,8 @@ from contextlib import suppress
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-NAMES = ("latency", "throughput", "batch", "aio", "arrays", "relay", "control", "overload", "coordinator", "startup", "collectives")
+NAMES = ("latency", "throughput", "batch", "aio", "arrays", "relay", "control", "overload", "coordinator", "startup")
+NAMES += ("collectives",)
 LONGEST = 300.0  # seconds of one; it is stuck then
 
 

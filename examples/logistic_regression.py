@@ -38,7 +38,7 @@ def algorithm(comm: Any, rows: Iterator[Any]) -> dict[str, Any]:
 
 
 def standardise(comm: Any, rows: Any) -> tuple[Any, Any]:
-    """The features less their mean and divided by their deviation over all ranks, with a column of ones; the classes."""
+    """The features less their mean, divided by their deviation, of all ranks, and a column of ones; the classes."""
     features, classes = rows[:, :-1], rows[:, -1]
     count = comm.allreduce(len(rows))
     mean = comm.allreduce(features.sum(axis=0)) / count
