@@ -15,7 +15,7 @@ Expected order of magnitude, written down before the first run: barrier 50 us wi
 is two and six wake-ups of a process, against 1 us of Open MPI, which never sleeps; allreduce of 64 MiB 30 ms with two
 ranks, which is memory's speed.
 
-    python benchmarks/collectives.py [--rounds 10] [--sizes 2 4] [--no-spark] [--json FILE] [--plot FILE] [--quick]
+    python benchmarks/collectives.py [--rounds 10] [--sizes 2 4] [--only ours gloo] [--no-spark] [--json FILE] [--plot FILE] [--quick]
 
 At the end the barrier among 4 ranks on ``local-cluster``, against Spark's own ``BarrierTaskContext.barrier()``.
 The time of a burst is that of the rank that took longest, divided by the calls. Bursts are compared within the round.
@@ -64,6 +64,7 @@ GRACE = 5.0  # seconds its processes have to end once the driver has hung up
 OPEN_MPI = {"OMPI_MCA_rmaps_base_oversubscribe": "1", "PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe"}
 OPEN_MPI |= {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
 AGAINST = ("gloo", "openmpi", "star", "zmq tcp")
+NAMES = ("ours", *AGAINST)
 Case = tuple[str, int]
 
 
@@ -194,7 +195,7 @@ def measure_size(size: int, options: argparse.Namespace, skipped: dict[str, str]
     draw = random.Random(SEED)
     with ExitStack() as stack:
         groups = []
-        for library in ("ours", *AGAINST):
+        for library in options.only:
             if why := lacking(library, size):
                 skip(skipped, f"{library}, {size} ranks", why)
                 continue
@@ -256,6 +257,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_rounds(parser, 10)
     parser.add_argument("--sizes", type=int, nargs="+", default=[2, 4], help="of the groups; default 2 4")
+    parser.add_argument("--only", nargs="+", choices=NAMES, default=NAMES, metavar="LIBRARY", help=", ".join(NAMES))
     parser.add_argument("--no-spark", action="store_true", help="without the barrier on local-cluster")
     options = parser.parse_args()
     print(", ".join(f"{name} {value}" for name, value in machine().items()))
@@ -274,7 +276,7 @@ def draw_allreduce(figure: Any, found: dict[str, dict[str, dict[str, Any]]]) -> 
     sizes = {title(case): case[1] for case in CASES if case[0] == "allreduce"}
     panels = figure.subplots(1, len(found), sharey=True, squeeze=False)[0]
     for axes, (name, cases) in zip(panels, found.items(), strict=True):
-        for library in ("ours", *AGAINST):
+        for library in NAMES:
             rows = {octets: cases[case].get(library, {}) for case, octets in sizes.items()}
             points = [(octets, row["p50_us"]) for octets, row in rows.items() if "p50_us" in row]
             if points:
