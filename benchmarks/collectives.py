@@ -15,7 +15,7 @@ Expected order of magnitude, written down before the first run: barrier 50 us wi
 is two and six wake-ups of a process, against 1 us of Open MPI, which never sleeps; allreduce of 64 MiB 30 ms with two
 ranks, which is memory's speed.
 
-    python benchmarks/collectives.py [--rounds 10] [--sizes 2 4] [--only ours gloo] [--no-spark] [--json FILE] [--plot FILE] [--quick]
+    python benchmarks/collectives.py [--rounds 10] [--sizes 2 4] [--only ours gloo] [--no-spark]
 
 At the end the barrier among 4 ranks on ``local-cluster``, against Spark's own ``BarrierTaskContext.barrier()``.
 The time of a burst is that of the rank that took longest, divided by the calls. Bursts are compared within the round.
