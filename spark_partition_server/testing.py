@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import itertools
 import os
-import pickle
 import threading
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -26,6 +25,7 @@ from .options import ClientOptions, ClusterOptions
 from .partition_server import PartitionServer
 from .placement import placement_of
 from .query_server import told_to_clients
+from .spark.shipping import copied
 from .spark.task import Identity
 
 __all__ = ["LocalCluster", "local_cluster"]
@@ -53,6 +53,11 @@ def local_cluster(
         options: heartbeats, addresses.
         start_timeout: seconds until all must serve.
         partitioner: key -> int, as ``Cluster`` takes it; the elements must be where it says.
+
+    Raises (on entering the block):
+        NotSerializable: the server cannot be pickled, so Spark could not ship it either.
+        PartitionInitError: ``init_partition`` raised.
+        StartTimeout: not every partition is served after ``start_timeout``.
     """
     return LocalCluster(server, partitions, options, start_timeout, partitioner)
 
@@ -121,7 +126,7 @@ class LocalCluster:
     def launch(self, rank: int, attempt: int = 0) -> None:
         """Starts a server, another life of one that runs already included: the newer one takes over."""
         coordinator = self._running()
-        server = _clone(self._server)
+        server = copied(self._server)
         server.set_coordinator_url(coordinator.get_url() or "")
         server.set_token(coordinator.token)
         server.set_run(coordinator.run_id, None)
@@ -191,13 +196,3 @@ class LocalCluster:
         if self.coordinator is None:
             raise NotStarted("a local cluster runs inside its with block")
         return self.coordinator
-
-
-def _clone(server: PartitionServer) -> PartitionServer:
-    """A copy made the way Spark makes it, so that what cannot be shipped fails in the test already."""
-    try:
-        from cloudpickle import dumps  # noqa: PLC0415 - a development extra; pyspark carries the same
-    except ImportError:
-        dumps = pickle.dumps
-    cloned: PartitionServer = pickle.loads(dumps(server))
-    return cloned

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from ..errors import NotSerializable
 
-__all__ = ["Shipped", "packed", "pickled", "unpacked"]
+__all__ = ["Shipped", "copied", "packed", "pickled", "unpacked"]
 
 ADVICE = "Keep only plain data before the server runs, and make everything live in init_partition."
 
@@ -56,9 +56,42 @@ def pickled(server: Any, advice: str = ADVICE) -> bytes:
     """
     from pyspark.cloudpickle import dumps  # noqa: PLC0415
 
+    return _octets(server, dumps, advice)
+
+
+def copied(server: Any) -> Any:
+    """A copy of a server, made as Spark would make it, also where Spark is not installed.
+
+    By cloudpickle where that is installed. Else by pickle; and what that cannot do, a class made inside a function, by
+    the cloudpickle that pyspark carries. Loading pyspark takes longer than to start servers, so it is the last way.
+
+    Raises:
+        NotSerializable: as ``pickled``.
+    """
     try:
-        octets: bytes = dumps(server)
+        from cloudpickle import dumps  # noqa: PLC0415 - a development extra
+    except ImportError:
+        dumps = _plainly
+    return pickle.loads(_octets(server, dumps, ADVICE))
+
+
+def _plainly(value: Any) -> bytes:
+    try:
+        return pickle.dumps(value)
+    except Exception as error:  # noqa: BLE001 - raised again, or the better pickler's word goes
+        try:
+            from pyspark.cloudpickle import dumps  # noqa: PLC0415
+        except ImportError:
+            if "<locals>" not in str(error):
+                raise error from None
+            raise TypeError(f"{error} (what is made inside a function needs cloudpickle: pip install it)") from error
+        octets: bytes = dumps(value)
         return octets
+
+
+def _octets(server: Any, dumps: Callable[[Any], bytes], advice: str) -> bytes:
+    try:
+        return dumps(server)
     except Exception as error:
         culprit = "its class"
         for name, value in vars(server).items():

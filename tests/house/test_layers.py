@@ -68,7 +68,7 @@ EXTRAS = {
     "cheroot": ("flask_server.py", "thread_utils.py"),
     "waitress": ("flask_server.py", "thread_utils.py"),
     "tqdm": ("progress.py",),
-    "cloudpickle": ("testing.py",),
+    "cloudpickle": ("spark/shipping.py",),
 }
 OWNERS = {**NEEDED, **EXTRAS}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from typing import Any
 
@@ -9,7 +10,14 @@ import pytest
 from support.probe import LONG, Page
 
 from spark_partition_server import PartitionServer, QueryServer, connection_file, method
-from spark_partition_server.errors import InvalidCluster, NotStarted, PartitionInitError, StartTimeout, Unavailable
+from spark_partition_server.errors import (
+    InvalidCluster,
+    NotSerializable,
+    NotStarted,
+    PartitionInitError,
+    StartTimeout,
+    Unavailable,
+)
 from spark_partition_server.options import ClusterOptions
 from spark_partition_server.testing import local_cluster
 
@@ -58,7 +66,7 @@ def test_what_cannot_be_shipped_fails_here_already():
     """A lock in the server: Spark could not pickle it either, and nothing is left running."""
     server = Count()
     server.lock = threading.Lock()  # type: ignore[attr-defined]
-    with pytest.raises(TypeError, match="cannot pickle"), local_cluster(server, [[]]):
+    with pytest.raises(NotSerializable, match=r"its attribute 'lock' .*cannot pickle"), local_cluster(server, [[]]):
         pass
 
 
@@ -72,6 +80,44 @@ def test_classes_may_be_made_inside_functions():
 
     with local_cluster(Inner(), [[], []]) as cluster:
         assert cluster.client(LONG).call_all("rank") == [0, 1]
+
+
+def test_a_class_made_inside_a_function_needs_no_cloudpickle_where_there_is_pyspark(monkeypatch):
+    """A user has installed pyspark and not our development extras; pyspark carries a cloudpickle of its own."""
+    monkeypatch.setitem(sys.modules, "cloudpickle", None)
+
+    class Inner(QueryServer):
+        @method
+        def rank(self) -> int:
+            return self.partition_ind
+
+    with local_cluster(Inner(), [[], []]) as cluster:
+        assert cluster.client(LONG).call_all("rank") == [0, 1]
+
+
+def test_without_cloudpickle_and_pyspark_the_error_says_what_to_install(monkeypatch):
+    """Plain pickle is left, which does a module's classes and no others; a lock is still the lock's fault."""
+    for absent in ("cloudpickle", "pyspark.cloudpickle"):
+        monkeypatch.setitem(sys.modules, absent, None)
+
+    class Inner(QueryServer):
+        @method
+        def rank(self) -> int:
+            return self.partition_ind
+
+    with pytest.raises(NotSerializable, match=r"Inner.*its class.*cloudpickle: pip install it"), local_cluster(
+        Inner(), [[]]
+    ):
+        pass
+    server = Count()
+    server.lock = threading.Lock()  # type: ignore[attr-defined]
+    with pytest.raises(NotSerializable, match=r"its attribute 'lock' \(a _thread\.lock\)") as caught, local_cluster(
+        server, [[]]
+    ):
+        pass
+    assert "pip install" not in str(caught.value)
+    with local_cluster(Count(), [[1, 2]]) as cluster:
+        assert cluster.client(LONG).call_all("count") == [2]
 
 
 class Failing(QueryServer):
