@@ -91,6 +91,8 @@ class Retry:
             return 0.0
         if found is None or (error.definite and not error.code):  # it is not served, or cannot be reached
             return pause if self._wait_for_ready else None
+        if error.code == Code.UNAVAILABLE and self._wait_for_ready:
+            return pause  # nobody runs it there: the relay has just lost the server, or the server is leaving
         if self.budget.spend():
             return pause
         error.add(f"not tried again, because this client's retry budget ({BUDGET:g}, {BACK:g} more a call) is spent")

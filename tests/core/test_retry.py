@@ -110,6 +110,17 @@ def test_a_partition_that_nobody_serves_or_reaches_is_waited_for_and_costs_nothi
     assert made.budget.left == BUDGET
 
 
+def test_a_server_that_the_relay_has_just_lost_is_waited_for_and_costs_nothing():
+    """It was killed and the view still names it: until its partition is served again, no try reaches any server."""
+    made, there = retry(), member(0)
+    gone = Unavailable("its server has just gone", rank=0, method="get", code=Code.UNAVAILABLE)
+    for _ in range(1000):
+        assert made.wait(gone, there, there, 0.5) == 0.5
+    assert made.budget.left == BUDGET
+    hasty = retry(wait_for_ready=False)
+    assert [hasty.wait(gone, there, there, 0.5) for _ in range(11)] == [0.5] * 10 + [None]
+
+
 def test_who_does_not_wait_for_ready_is_told_at_once():
     """wait_for_ready=False; a server that is there is tried all the same."""
     made, there = retry(wait_for_ready=False), member(0)
