@@ -145,11 +145,13 @@ class MissingDependency(ClusterError, ImportError):
         self.python = python
 
     def __str__(self) -> str:
+        flask = self.module.partition(".")[0] in ("flask", "waitress", "werkzeug")
+        wanted = "spark-partition-server[flask]" if flask else "spark-partition-server with pyzmq and msgpack"
         return (
             f"the Python of the executors ({self.python or 'PYSPARK_PYTHON'}) cannot import {self.module!r}. Point "
-            "PYSPARK_PYTHON or spark.pyspark.python at one that can, install spark-partition-server with "
-            "pyzmq and msgpack there, or ship an environment that has them (README, 'Running on a cluster': "
-            "spark.archives with venv-pack, or a container image); --py-files cannot ship compiled packages"
+            f"PYSPARK_PYTHON or spark.pyspark.python at one that can, install {wanted} there, "
+            "or ship an environment that has them (README, 'Running on a cluster': spark.archives "
+            "with venv-pack, or a container image); --py-files cannot ship compiled packages"
         )
 
 

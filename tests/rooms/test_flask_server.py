@@ -394,3 +394,4 @@ def test_an_executor_without_the_extra_is_told_which_package(module: str, monkey
     error = Launch(Recording()).failure()
     assert isinstance(error, MissingDependency)
     assert error.module == module
+    assert "install spark-partition-server[flask] there" in str(error)
