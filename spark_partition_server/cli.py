@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 import sys
 import threading
@@ -56,7 +57,13 @@ def main(arguments: Sequence[str] | None = None, output: TextIO | None = None) -
     """
     parsed = _parser().parse_args(arguments)
     try:
-        return int(parsed.run(parsed, output or sys.stdout))
+        code = int(parsed.run(parsed, output or sys.stdout))
+        (output or sys.stdout).flush()
+        return code
+    except BrokenPipeError:  # whoever reads our output has seen enough (| head)
+        with suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
     except (SparkPartitionServerError, OSError, ValueError, TypeError) as error:
         print(f"{PROGRAM}: {type(error).__name__}: {error}", file=sys.stderr)
         return FAILED
@@ -218,7 +225,11 @@ def _round_trips(client: Client, member: Member) -> dict[str, Any]:
 def _stop(parsed: Any, output: TextIO) -> int:
     known = connection_file.read(parsed.file)
     if known.admin is None:
-        known = connection_file.read(connection_file.admin_file(parsed.file))
+        admin = connection_file.admin_file(parsed.file)
+        if not admin.exists():
+            text = f"what may stop the cluster is {admin.name}, which the driver wrote beside its own; it is not here"
+            raise ValueError(f"{parsed.file!r} is for clients: {text} ({str(admin)!r})")
+        known = connection_file.read(admin)
     if known.admin is None:
         raise ValueError(f"{parsed.file!r} is for clients; the file that may stop the cluster lies beside it")
     deadline = monotonic() + parsed.timeout

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -112,7 +113,10 @@ def test_the_file_for_clients_alone_cannot_stop_the_cluster(cluster, tmp_path, c
     shutil.copy(cluster.connection_file, given)
     given.chmod(0o600)
     assert run("stop", str(given))[0] == 1
-    assert "admin.json" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "is for clients" in said
+    assert "admin.json, which the driver wrote beside its own; it is not here" in said
+    assert "ClusterClosed" not in said
     known = json.loads(given.read_text())
     connection_file.admin_file(given).write_text(json.dumps({**known, "admin": "00" * 32}))
     connection_file.admin_file(given).chmod(0o600)
@@ -151,6 +155,18 @@ def test_a_wrong_command_line_is_told_apart_from_a_failure(wrong, text, capsys):
     told = capsys.readouterr().err
     assert "usage: spark-partition-server" in told
     assert text in told
+
+
+def test_a_reader_that_has_seen_enough_is_no_error_worth_a_word(cluster):
+    """Provoked: the reading end of the pipe is closed before anything is printed, as ``| head`` may do."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-m", "spark_partition_server", "status", cluster.connection_file, "--timeout", SECONDS]
+    try:
+        done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, timeout=60, check=False)
+    finally:
+        os.close(writing)
+    assert (done.returncode, done.stderr) == (1, b"")
 
 
 def test_as_a_module_without_pyspark(cluster):
